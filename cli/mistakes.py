@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from causalprune.base.errors import UsageError
 from causalprune.base.registry import nearest
-from causalprune.commands.names import CONFIGS
+from causalprune.commands.names import CONFIGS, in_run
 
 _SAID = {
     **dict.fromkeys(("prune", "mask"), "apply-mask"),
@@ -44,7 +44,9 @@ def meant(command: str, flag: str, own: list[str]) -> str:
         return _nearest(flag, own)
     settings = _settings(flag.removeprefix("--")) if "--set" in own else []
     if settings:
-        return f"did you mean {_any_of(settings)}?"
+        # One of the command's own options by another spelling.
+        likely = filter(None, [nearest(flag, own, cutoff=0.9), *settings])
+        return f"did you mean {_any_of(dict.fromkeys(likely))}?"
     near, others = _nearest(flag, own), ", ".join(name for name in CONFIGS if flag in _flags(name))
     if near and others:
         return f"{near.rstrip('?')}, or the option of {others}?"
@@ -57,7 +59,7 @@ def _nearest(flag: str, own: list[str]) -> str:
 
 
 def _settings(said: str) -> list[str]:
-    """The settings of stages that a flag may stand for: ``record-lr``, ``gamma-alpha``, ``lr``.
+    """The options of stages that a flag may stand for, as ``run`` takes them: ``record-lr``, ``gamma-alpha``, ``lr``.
 
     A stage is meant by its name or a word of it; without one, all stages that have the option.
     """
@@ -67,16 +69,16 @@ def _settings(said: str) -> list[str]:
     for stage in RUN_STAGES:
         options = {name.replace("_", "-") for name in settable(stage)}
         if said in options:
-            all_of_them.append(f"{stage}.{said}")
+            all_of_them.append(in_run(stage, said.replace("-", "_")))
         for start in dict.fromkeys((stage, *stage.split("-"))):
             option = said.removeprefix(f"{start}-")
             if option != said and option in options:
-                named.append(f"{stage}.{option}")
+                named.append(in_run(stage, option.replace("-", "_")))
     return list(dict.fromkeys(named or all_of_them))
 
 
-def _any_of(settings: Iterable[str]) -> str:
-    *first, last = (f"--set {setting}=…" for setting in settings)
+def _any_of(options: Iterable[str]) -> str:
+    *first, last = options
     return f"{', '.join(first)} or {last}" if first else last
 
 

@@ -210,6 +210,11 @@ def option_text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def setting_texts(settings: Mapping[str, Any]) -> list[str]:
+    """Settings by the names that a table of results has, as a person types them: ``repair.from-statistics=true``."""
+    return [f"{name.replace('_', '-')}={option_text(value)}" for name, value in settings.items()]
+
+
 def _from_caller(f: Field[Any], value: Any) -> Any:
     """A value in the type of its field; callers may give it as text."""
     parse: Parse | None = f.metadata["parse"]

@@ -27,6 +27,7 @@ from causalprune.base.paths import RunPaths, fallback_path, lock_path, logs_path
 from causalprune.base.progress import Reporter
 from causalprune.base.signals import StopRequest, note_saved, stop_requests, stop_signals
 from causalprune.commands._output import StageResult, Work, batch_job, done_already, require_room_for_mask, write_result
+from causalprune.commands._said import difference
 from causalprune.commands.provenance.sources import changed_sources, current_sources
 from causalprune.models.checkpoint import (
     Checkpoint,
@@ -101,7 +102,7 @@ class CheckpointOutput(Work):
                 f"{path}",
                 expected=f"a network that {source} was before it was pruned",
                 found=f"another, {its.model.name}" + ("" if is_of_the_data else " trained on other data"),
-                remedy="name it with --dense",
+                remedy="name it as `dense`",
             )
         return dense
 
@@ -125,7 +126,7 @@ class CheckpointOutput(Work):
             True,
             info and self._is_same_work(info) and not changed,
             found=f"a result of {self._difference(info)}" if info else "",
-            remedy="pass --overwrite to replace it, or choose another --run",
+            remedy="pass `overwrite` to replace it, or choose another `run`",
         )
         if info is None:
             require_room_for_mask(self.path, overwrite=self.config.overwrite)
@@ -205,7 +206,7 @@ class CheckpointOutput(Work):
                     f"{path}",
                     expected="the saved state of this very configuration and input",
                     found=f"that of {self._difference(checkpoint.info)}",
-                    remedy="run the interrupted command again, or pass --overwrite to start anew",
+                    remedy="run the interrupted command again, or pass `overwrite` to start anew",
                 )
             if not fits(checkpoint):
                 reporter.warn(f"{path} doesn't go with what else is there; not resuming from it")
@@ -301,9 +302,8 @@ class CheckpointOutput(Work):
         if self._is_same_work(info):
             return f"the {' and the '.join(changed_sources(info.sources, self.sources))} before a change"
         mine, theirs = self.config.identity_fields(), self.config.written_out(info.config)
-        names = [f"{k}={theirs.get(k)!r}" for k in {**mine, **theirs} if theirs.get(k) != mine.get(k)]
-        if names:
-            return "another configuration (" + ", ".join(names[:3]) + (", …" if len(names) > 3 else "") + ")"
+        if changed := difference(type(self.config), theirs, mine):
+            return f"another configuration ({changed})"
         roles = {**self.inputs, **info.inputs}
-        changed = [role for role in roles if info.inputs.get(role) != self.inputs.get(role)]
-        return "another input (" + ", ".join(changed) + ")" if changed else "another version"
+        others = [role for role in roles if info.inputs.get(role) != self.inputs.get(role)]
+        return "another input (" + ", ".join(others) + ")" if others else "another version"

@@ -72,7 +72,7 @@ def load_its_data(checkpoint: Checkpoint, source: Path, *, data_root: str, trust
             found="other contents",
             remedy="put back the files, or train anew"
             if dataset_form(spec.name)
-            else "pass the --data-root of pretrain",
+            else "pass the `data_root` of pretrain",
         )
     return data
 

@@ -161,7 +161,7 @@ class Work:
             CausalpruneError: See :func:`causalprune.models.checkpoint.load_checkpoint`.
         """
         # A path that is that of the run directory anyway was perhaps named, too.
-        other = f"name another checkpoint{_such_as(path)}" if role == "checkpoint" else f"name a --{role}"
+        other = f"name another checkpoint{_such_as(path)}" if role == "checkpoint" else f"name a `{role}`"
         remedy = f"run `causalprune {made_by}` first, or {other}" if made_by else ""
         if getattr(self.config, role, None) is not None:
             remedy = meant_path(path, "*.safetensors") or "check the path"
@@ -284,7 +284,7 @@ def require_replaceable(path: Path, stage: str, *, overwrite: bool) -> None:
         read_result(path).get("stage", "") if path.exists() and not overwrite else None,
         expected=f"no such file, or an earlier result of {stage}",
         found="another file",
-        remedy="move it away or name another output, or pass --overwrite to replace it",
+        remedy="move it away or name another output, or pass `overwrite` to replace it",
     )
 
 
@@ -302,7 +302,7 @@ def require_room_for_mask(network: Path, *, overwrite: bool) -> None:
             f"{mask}",
             expected=f"no such file, or the mask of {network}",
             found="another file",
-            remedy="move it away, or pass --overwrite to replace it",
+            remedy="move it away, or pass `overwrite` to replace it",
         )
 
 

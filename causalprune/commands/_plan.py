@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -160,12 +161,13 @@ class PipelinePlan:
         ridge = {"ridge": RIDGE_BEFORE_TRAINING} if trained else {}
         repair = self._make(RepairConfig, "repair", here, seed=seed, dense=reference, **ridge) if c.repair else None
         if repair is not None and repair.from_statistics and not record.layer_statistics:
-            raise UsageError(
-                _setting("repair.from-statistics", "true"),
-                expected="a recording that keeps them",
-                found="none",
-                remedy=f"set {_setting('record.layer-statistics', 'true')} as well",
-            )
+            with settings_in_errors("repair"):
+                raise UsageError(
+                    "`from_statistics=true`",
+                    expected="a recording that keeps them",
+                    found="none",
+                    remedy="pass `record.layer_statistics` as well",
+                )
         fitted = criterion.needs & {"gamma", "dual_correlation"}
         return IterationPlan(train, record, fit if fitted else None, mask, repair, records)
 
@@ -200,7 +202,7 @@ def require_served(mask: ApplyMaskConfig, record: RecordConfig) -> None:
     :meth:`causalprune.pruning.criterion.Criterion.require` checks a recording that exists.
 
     Raises:
-        UsageError: It doesn't; the settings to blame are named as ``--set`` takes them.
+        UsageError: It doesn't.
     """
     criterion = load_criterion(mask.criterion)
     if criterion.reweights:
@@ -212,12 +214,12 @@ def require_served(mask: ApplyMaskConfig, record: RecordConfig) -> None:
     if unmet:
         need, _ = unmet
         odd = [name for name, value in made.items() if need.unmet(UpdateRule(**{name: value}), ())]
-        plain = ", ".join(_setting(f"record.{name}", getattr(UpdateRule(), name)) for name in odd)
+        plain = {name: getattr(UpdateRule(), name) for name in odd}
         raise UsageError(
-            f"--criterion {criterion.name}",
+            f"`criterion={criterion.name}`",
             expected=need.what,
-            found=", ".join(_setting(f"record.{name}", made[name]) for name in odd),
-            remedy=f"set {plain}, or choose another criterion",
+            found=_of_record({name: made[name] for name in odd}),
+            remedy=f"pass {_of_record(plain)}, or choose another criterion",
         )
     if criterion.reads_recording and record.columns < 1:
         _require_enough_columns(mask, record)
@@ -229,11 +231,11 @@ _ROUNDING = 0.005
 
 def _require_enough_columns(mask: ApplyMaskConfig, record: RecordConfig) -> None:
     """Check that as many weights are recorded as are to be pruned."""
-    said = _setting("record.columns", record.columns)
+    said = _of_record({"columns": record.columns})
     if mask.granularity != "parameter" or mask.pattern is not None:
-        flag = f"--granularity {mask.granularity}" if mask.pattern is None else f"--pattern {mask.pattern}"
+        groups = f"`granularity={mask.granularity}`" if mask.pattern is None else f"`pattern={mask.pattern}`"
         expected = f"single weights beside {said}, because groups are hardly ever recorded as a whole"
-        raise UsageError(flag, expected=expected, found="groups")
+        raise UsageError(groups, expected=expected, found="groups")
     if mask.sparsity is None:
         return
     schedule, of, number = mask.schedule, mask.iterations, mask.iteration
@@ -242,12 +244,14 @@ def _require_enough_columns(mask: ApplyMaskConfig, record: RecordConfig) -> None
     wanted = target_sparsity(schedule, number, of, mask.sparsity)
     if wanted > most + _ROUNDING:
         raise UsageError(
-            "--sparsity",
+            "`sparsity`",
             expected=f"at most {most:.2%} after iteration {number}, because {said} records no other weights to prune",
             found=f"{wanted:.2%}",
-            remedy="record a larger share, take more --iterations, or choose a criterion that reads no recording",
+            remedy="record a larger share, take more `iterations`, or choose a criterion that reads no recording",
         )
 
 
-def _setting(name: str, value: float | str) -> str:
-    return f"{name}={value}" if isinstance(value, str) else f"{name}={value:g}"
+def _of_record(options: Mapping[str, float | str]) -> str:
+    """Options of the recording, in backticks."""
+    said = (f"record.{name}={value if isinstance(value, str) else f'{value:g}'}" for name, value in options.items())
+    return f"`{', '.join(said)}`"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field
 from typing import Any
 
 from causalprune.base.errors import UsageError
 from causalprune.base.options import Options, flag_of, option_text
 from causalprune.commands.names import CONFIGS
+from causalprune.config.recipes.authors import RECIPES
+from causalprune.config.run import recipe_settings
+from causalprune.config.shared import usual_model
 
 
 def said_options(stage: str, stored: Mapping[str, Any]) -> list[str]:
@@ -44,6 +47,76 @@ def said_options(stage: str, stored: Mapping[str, Any]) -> list[str]:
 def command_line(stage: str, stored: Mapping[str, Any]) -> str:
     """A command with its :func:`said_options`."""
     return shlex.join(["causalprune", stage, *said_options(stage, stored)])
+
+
+_MOST_DIFFERENCES, _LONGEST_VALUE = 3, 60
+"""How much of a difference a message of one line has room for."""
+
+
+def difference(kind: type[Options], before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """In which options work differs from what was done before: ``--epochs 400 → 30, --set record.lr=1e6 → none``.
+
+    Options are in backticks, as in all messages: :mod:`causalprune.commands.names` makes of them what is typed.
+
+    Args:
+        kind: The class of both.
+        before: Options by name, as :meth:`causalprune.base.options.Options.identity_fields` has them.
+        now: Those of today.
+
+    Returns:
+        The first few; empty where there are none.
+    """
+    fields = kind.option_fields()
+    # What a recipe sets follows from its name.
+    fields = {name: fields[name] for name in ("recipe", *fields) if name in fields and fields[name].metadata}
+    recipes = {values.get("recipe") or "" for values in (before, now)}
+    implied = {s.text for name in recipes if name in RECIPES and len(recipes) > 1 for s in recipe_settings(name)}
+    found: list[str] = []
+    for name, field in fields.items():
+        then, today = (_plain(values.get(name, absent(field))) for values in (before, now))
+        if option_text(then) == option_text(today) or (name == "model" and _is_usual_model(before, now)):
+            continue
+        if field.metadata["repeated"]:
+            items = [_by_key(item for item in value or () if item not in implied) for value in (then, today)]
+            changed = [key for key in {**items[0], **items[1]} if items[0].get(key) != items[1].get(key)]
+            found += [_change(field, *(each.get(key) for each in items)) for key in changed]
+        else:
+            found.append(_change(field, then, today))
+    # Those of another version.
+    others = [name for name in {**before, **now} if name not in fields and before.get(name) != now.get(name)]
+    found += [f"{name.replace('_', '-')} {before.get(name, 'none')} → {now.get(name, 'none')}" for name in others]
+    more = len(found) - _MOST_DIFFERENCES
+    return ", ".join(found[:_MOST_DIFFERENCES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _is_usual_model(*sides: Mapping[str, Any]) -> bool:
+    """Whether the models differ only because the data sets do."""
+    return all(values.get("model") == usual_model(values.get("dataset", "")) for values in sides)
+
+
+def _by_key(items: Iterable[Any]) -> dict[str, str]:
+    """Items such as ``record.lr=0.1`` by what stands in front of the value; of several the last one holds."""
+    return {str(item).partition("=")[0].replace("_", "-"): str(item) for item in items}
+
+
+def _change(field: Field[Any], then: Any, today: Any) -> str:
+    """A difference as ``OPTION BEFORE → NOW``; where one of the two isn't said, it is none."""
+    one, other = (_parameter(field, value) for value in (then, today))
+    if one and other and not isinstance(field.default, bool):
+        start = len(field.name) + 2
+        if field.metadata["repeated"]:
+            start += len(other[start:].partition("=")[0]) + 1 if "=" in other[start:] else 0
+        other = other[start:-1]
+    return f"{one or 'none'} → {other or 'none'}"
+
+
+def _parameter(field: Field[Any], value: Any) -> str:
+    """An option with its value in backticks; empty for what nobody has to say."""
+    if value in (None, "", []) or (isinstance(value, bool) and value is field.default):
+        return ""
+    text = option_text(value).replace("`", "'")
+    short = text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+    return f"`{field.name}={short}`"
 
 
 def absent(field: Field[Any]) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TypeVar
 
 from causalprune.base.errors import InterruptedStage
@@ -14,7 +13,7 @@ from causalprune.base.progress.schedule import PlannedStep, Schedule
 from causalprune.base.signals import note_saved
 from causalprune.commands._output import StageResult
 from causalprune.commands._plan import IterationPlan
-from causalprune.commands.names import settings_in_errors, with_settings
+from causalprune.commands.names import in_errors, with_settings
 from causalprune.config.posttrain import PosttrainConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
@@ -73,19 +72,25 @@ def run_stage(schedule: Schedule, label: str, command: Callable[[C, Reporter], R
     return result
 
 
-def as_part(stage: str, call: Callable[[], R], labeled: Callable[[str], str] = str) -> R:
+def as_part(
+    stage: str, call: Callable[[], R], labeled: Callable[[str], str] = str, reworded: Callable[[str], str] = str
+) -> R:
     """Run a stage of ``run`` or ``sweep``: its warnings and errors name options as these commands take them.
 
     Args:
         stage: Its name in :data:`causalprune.config.run.RUN_STAGES`.
         call: Runs it.
         labeled: Says in front of a warning of which part of the work it is.
+        reworded: What the command knows better than its stages, said of warnings and errors.
 
     Raises:
         CausalpruneError: Whatever the stage raises.
     """
-    typed = partial(with_settings, stage=stage)
-    with warnings_rewritten(lambda message: typed(labeled(message))), settings_in_errors(stage):
+
+    def typed(message: str) -> str:
+        return reworded(with_settings(message, stage))
+
+    with warnings_rewritten(lambda message: typed(labeled(message))), in_errors(typed):
         result = call()
     return replace(result, warnings=tuple(map(typed, result.warnings)))
 

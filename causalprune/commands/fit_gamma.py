@@ -95,7 +95,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
         True,
         work.is_done_by(known, **unsaid) if exists else None,
         expected="no such fit, or one of this configuration and recording",
-        remedy=f"pass --name to keep both, such as --name {_other_name(config)}, or --overwrite to replace it",
+        remedy=f"name another fit to keep both, as `name={_other_name(config)}`, or pass `overwrite` to replace it",
     ):
         work.warn(reporter, *choice_at_an_end(config, stored))
         result = _result(work, reader, stored, already_done=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import Field, dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from causalprune.base.errors import CausalpruneError
 from causalprune.base.registry import Registry
@@ -59,8 +60,10 @@ ARGUMENTS = {
 """What a command works on, which may be said without a flag: the option, and which file of a run directory it is if
 nothing is said, as an attribute of :class:`causalprune.base.paths.RunPaths`."""
 
-_PARAMETERS = re.compile(r"`([a-z]\w*(?:=[^`,]+)?(?:, [a-z]\w*=[^`,]+)*)`")
-"""A parameter in backticks, or several with their values, such as ``momentum=0, stride=1``."""
+_NAME, _VALUE = r"(?:[a-z][a-z-]*\.)?[a-z]\w*", r"=(?:[^`,]|,(?! ))+"
+_PARAMETERS = re.compile(rf"`({_NAME}(?:{_VALUE})?(?:, {_NAME}{_VALUE})*)`")
+"""A parameter in backticks, or several with their values, such as ``momentum=0, stride=1``; that of another stage than
+the one that speaks has this in front, as in ``record.lr``."""
 
 GROUPS = {
     "store": ("Verify, export, compact or merge trajectory stores.", "causalprune store verify run/trajectory.zarr"),
@@ -125,45 +128,79 @@ def load_configs() -> dict[str, type[Options]]:
     return dict(Configs())
 
 
+def in_run(stage: str, name: str, value: str = "") -> str:
+    """How ``run`` and ``sweep`` take an option of a stage: by a flag of their own, else as a setting.
+
+    Args:
+        stage: A stage of a run.
+        name: The option.
+        value: Its value; left out where only the option is named.
+    """
+    from causalprune.base.options import flag_of
+    from causalprune.config.run import RUN_STAGES, RunConfig
+
+    if own := RunConfig.option_fields().get(f"{stage}_{name}"):
+        return f"{flag_of(own)} {value}".rstrip()
+    value = value or ("true" if RUN_STAGES[stage].option_types()[name] is bool else "…")
+    return f"--set {stage}.{name.replace('_', '-')}={value}"
+
+
 def with_settings(message: str, stage: str, said: Collection[str] = ()) -> str:
     """Name options of a stage as ``run`` and ``sweep`` take them: ``--set record.lr=…`` for `` `lr` ``.
 
     Args:
         message: What the stage said. Options that ``run`` has itself stay as they are, for :func:`with_flags`.
-        stage: A stage of a run; any other has no settings.
+        stage: A stage of a run; any other has no settings of its own.
         said: Options of the stage that were set, which are named as settings even if ``run`` has them.
     """
-    from causalprune.base.options import flag_of
     from causalprune.config.run import RUN_STAGES, UNLIKE_RUN, RunConfig, settable
 
-    if stage not in RUN_STAGES:
-        return message
-    types, of_run = RUN_STAGES[stage].option_types(), RunConfig.option_fields()
-    settings = settable(stage).keys() - (of_run.keys() - UNLIKE_RUN.get(stage, set()) - set(said))
-
-    def typed(name: str, value: str) -> str:
-        if own := of_run.get(f"{stage}_{name}"):
-            return f"{flag_of(own)} {value}" if value else flag_of(own)
-        value = value or ("true" if types[name] is bool else "…")
-        return f"--set {stage}.{name.replace('_', '-')}={value}"
+    of_run = RunConfig.option_fields().keys() - UNLIKE_RUN.get(stage, set()) - set(said)
+    own = settable(stage).keys() - of_run if stage in RUN_STAGES else set()
 
     def named(match: re.Match[str]) -> str:
-        said = [part.partition("=") for part in match[1].split(", ")]
-        if not settings.issuperset(name for name, _, _ in said):
+        said = [_Parameter.parse(part) for part in match[1].split(", ")]
+        if not all(p.name in (settable(p.stage) if p.stage in RUN_STAGES else () if p.stage else own) for p in said):
             return match[0]
-        return " ".join(typed(name, value) for name, _, value in said)
+        return " ".join(in_run(p.stage or stage, p.name, p.value) for p in said)
 
     return _PARAMETERS.sub(named, message)
 
 
 @contextmanager
-def settings_in_errors(stage: str, said: Collection[str] = ()) -> Iterator[None]:
-    """While the body runs, errors name options of a stage as :func:`with_settings` does."""
+def in_errors(reworded: Callable[[str], str]) -> Iterator[None]:
+    """While the body runs, errors say what they say in other words."""
     try:
         yield
     except CausalpruneError as error:
-        error.reword(partial(with_settings, stage=stage, said=said))
+        error.reword(reworded)
         raise
+
+
+def settings_in_errors(stage: str, said: Collection[str] = ()) -> AbstractContextManager[None]:
+    """While the body runs, errors name options of a stage as :func:`with_settings` does."""
+    return in_errors(partial(with_settings, stage=stage, said=said))
+
+
+def with_axes(message: str, varied: Collection[str]) -> str:
+    """Name options that a sweep varies as it takes them: ``--vary record.lr=…`` for ``--set record.lr=…``.
+
+    Args:
+        message: With settings as :func:`with_settings` names them, and options of run in backticks or as flags.
+        varied: ``STAGE.OPTION``, or the name of an option of run.
+    """
+    for key in varied:
+        flag = key.replace("_", "-")
+        if "." in key:
+            message = message.replace(f"--set {flag}=", f"--vary {flag}=")
+        else:
+            said = rf"`{key}(?:=([^`]+))?`|--{flag}(?![\w-])(?: (\d\S*\b))?"
+            message = re.sub(said, partial(_varied, flag), message)
+    return message
+
+
+def _varied(flag: str, match: re.Match[str]) -> str:
+    return f"--vary {flag}={match[1] or match[2] or '…'}"
 
 
 def with_flags(message: str, *others: type[Options]) -> str:
@@ -173,18 +210,47 @@ def with_flags(message: str, *others: type[Options]) -> str:
         message: What the library said. Other words in backticks stay as they are.
         others: Classes of options that are no command's own.
     """
-    from causalprune.base.options import flag_of
 
     def flags(match: re.Match[str]) -> str:
+        said = [_Parameter.parse(part) for part in match[1].split(", ")]
         # A parameter that is an option of one command and an argument of a later one is named by the option.
         known = {
-            name: re.split("[/,]", flag_of(f))[0]
+            name: f
             for config in (*others, *reversed(load_configs().values()))
             for name, f in config.option_fields().items()
         }
-        settings = [setting.partition("=") for setting in match[1].split(", ")]
-        if not all(name in known for name, _, _ in settings):
-            return match[0]
-        return " ".join(f"{known[name]} {value}".rstrip() for name, _, value in settings)
+        words = []
+        for before, p in zip([_Parameter(), *said], said, strict=False):
+            own = (CONFIGS.load(p.stage).option_fields() if p.stage in CONFIGS else {}) if p.stage else known
+            if p.name not in own:
+                return match[0]
+            words += [p.stage] if p.stage != before.stage else []
+            words.append(_flag(own[p.name], p.value))
+        return " ".join(words)
 
     return _PARAMETERS.sub(flags, message)
+
+
+def _flag(option: Field[Any], value: str) -> str:
+    """A flag with its value; a switch has none."""
+    from causalprune.base.options import flag_of
+
+    on, *off = re.split("[/,]", flag_of(option))
+    if isinstance(option.default, bool) and value in ("true", "false"):
+        return on if value == "true" else off[0] if off else f"no {on}"
+    return f"{on} {value}".rstrip()
+
+
+@dataclass(frozen=True)
+class _Parameter:
+    """A parameter in a message: ``lr``, ``lr=0.1`` or, of another stage, ``record.lr=0.1``."""
+
+    stage: str = ""
+    name: str = ""
+    value: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> _Parameter:
+        place, _, value = text.partition("=")
+        stage, _, name = place.rpartition(".")
+        return cls(stage, name, value)

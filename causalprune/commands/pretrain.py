@@ -136,7 +136,7 @@ def initial_network(
         note(data.summary())
     if data_spec.integers != config.integers and not data.task.tokens:
         warn(
-            f"{data_spec.name}: the network gets whole numbers as they are; pass --integers quantities if they "
+            f"{data_spec.name}: the network gets whole numbers as they are; pass `integers=quantities` if they "
             "aren't looked up, but standardized"
         )
     mask = Mask.all(ParameterIndex.from_model(model))

@@ -130,7 +130,7 @@ def _statistics(store: Path | StoreUrl, dense: Checkpoint, source: Path) -> Stor
             f"{store}",
             expected=f"layer statistics of {source}",
             found=reason or "none",
-            remedy="name the --dense that was recorded with --layer-statistics and its --store, or repair from samples",
+            remedy="name `dense` and `store` of a recording with `record.layer_statistics`, or repair from samples",
         )
     return stored
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from causalprune.base.errors import UsageError
 from causalprune.base.options import (
     at_least,
-    flag_of,
     fraction,
     not_negative,
     one_of,
@@ -30,6 +29,7 @@ from causalprune.config.layers import (
     prune_option,
 )
 from causalprune.config.shared import ComputeOptions, store_option
+from causalprune.models.names import TORCH_SUFFIXES
 from causalprune.pruning.names import (
     CHITA_RIDGE,
     CRITERIA,
@@ -48,6 +48,15 @@ from causalprune.pruning.names import (
 
 _ORDER = ("criterion", "scope", "layer_sparsity", "schedule", "iteration", "iterations")
 _HOW_MUCH = ("scope", "layer_sparsity", "granularity")
+
+
+def pruned_weights(weights: Path) -> Path:
+    """Where the pruned copy of a state dict goes unless that is named: MODEL.pruned.safetensors beside it."""
+    name = weights.name
+    # The longest ending first, such as .pth.tar.
+    endings = sorted((".safetensors", *TORCH_SUFFIXES), key=len, reverse=True)
+    ending = next((ending for ending in endings if name.lower().endswith(ending)), "")
+    return weights.with_name(f"{name[: len(name) - len(ending)]}.pruned.safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,11 +176,18 @@ class ApplyMaskConfig(ComputeOptions):
     )
     output: Path | None = option(
         None,
-        "Checkpoint to write [run/pruned.safetensors]; of --weights MODEL.pt a state dict [MODEL.pruned.safetensors], "
-        "with the mask beside it.",
+        "Checkpoint to write [run/pruned.safetensors]; of --weights MODEL.pt a state dict [MODEL.pruned.safetensors, "
+        "beside it or in a --run that is named], with the mask beside it.",
         affects_result=False,
         check=writable,
     )
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """Build a configuration from what is said: a run directory that is named gets the pruned state dict, too."""
+        if values.get("weights") and "run" in values and not values.get("output"):
+            values["output"] = Path(values["run"]) / pruned_weights(Path(values["weights"])).name
+        return cls(**values)
 
     @property
     def ranks_weights(self) -> bool:
@@ -198,30 +214,30 @@ class ApplyMaskConfig(ComputeOptions):
     def check(self) -> None:
         """Require exactly one of sparsity, pattern and zero, and an iteration within the schedule."""
         super().check()
-        said = {"--sparsity": self.sparsity is not None, "--pattern": self.pattern is not None, "--zero": self.zero}
+        said = {"sparsity": self.sparsity is not None, "pattern": self.pattern is not None, "zero": self.zero}
         if sum(said.values()) != 1:
-            found = " and ".join(flag for flag, given in said.items() if given) or "none"
-            raise UsageError("apply-mask", expected="one of --sparsity S, --pattern N:M and --zero", found=found)
+            found = " and ".join(f"`{name}`" for name, given in said.items() if given) or "none"
+            raise UsageError("apply-mask", expected="one of `sparsity=S`, `pattern=N:M` and `zero`", found=found)
         if self.iteration > self.iterations:
             raise UsageError(
-                "--iteration", expected=f"at most --iterations {self.iterations}", found=str(self.iteration)
+                "`iteration`", expected=f"at most `iterations={self.iterations}`", found=str(self.iteration)
             )
         if self.zero:
-            self._check_alone(_ORDER, "--zero, which prunes every γ = 0", criterion="gamma")
+            self._check_alone(_ORDER, "`zero`, which prunes every γ = 0", criterion="gamma")
         if self.pattern is not None:
-            self._check_alone(_HOW_MUCH, f"--pattern {self.pattern}, which says how many weights of each group stay")
+            self._check_alone(_HOW_MUCH, f"`pattern={self.pattern}`, which says how many weights of each group stay")
         if self.weights is not None:
             self._check_weights()
 
     def _check_weights(self) -> None:
         """Reject options of checkpoints beside --weights, which need a store of their own."""
         if self.store is None:
-            raise UsageError("--weights", expected="--store beside it, the recording of its loop", found="none")
+            raise UsageError("`weights`", expected="`store` beside it, the recording of its loop", found="none")
         own = {"checkpoint": None, "rewind": "none", "rewind_from": None, "reset_batchnorm": False, "prune": ()}
         for f in fields(self):
             if f.name in own and getattr(self, f.name) != own[f.name]:
                 found = option_text(getattr(self, f.name))
-                raise UsageError(flag_of(f), expected="none beside --weights", found=found, remedy="leave it out")
+                raise UsageError(f"`{f.name}`", expected="none beside `weights`", found=found, remedy="leave it out")
 
     def _check_alone(self, names: Collection[str], beside: str, **other: str) -> None:
         """Reject options of ranking, schedule and budgets beside one that says what is pruned by itself."""
@@ -230,15 +246,15 @@ class ApplyMaskConfig(ComputeOptions):
             if f.name not in names or value in (default, other.get(f.name, default)):
                 continue
             raise UsageError(
-                flag_of(f),
+                f"`{f.name}`",
                 expected=f"{other.get(f.name) or option_text(default) or 'none'} with {beside}",
                 found=option_text(value),
-                remedy="leave it out, or ask for a --sparsity",
+                remedy="leave it out, or ask for a `sparsity`",
             )
 
     def check_no_rewind(self, criterion: str) -> None:
         """Reject rewinding with a criterion that sets the weights it keeps."""
         if self.rewind != "none":
             raise UsageError(
-                "--rewind", expected=f"none, because {criterion} sets the weights it keeps", found=self.rewind
+                "`rewind`", expected=f"none, because {criterion} sets the weights it keeps", found=self.rewind
             )

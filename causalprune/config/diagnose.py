@@ -70,4 +70,4 @@ class DiagnoseConfig(ComputeOptions):
         """Require another recording for the name of another fit."""
         super().check()
         if self.other is None and self.other_recording is None and self.other_fit is not None:
-            raise UsageError("--other-fit", expected="--other or --other-recording beside it", found="neither")
+            raise UsageError("`other_fit`", expected="`other` or `other_recording` beside it", found="neither")

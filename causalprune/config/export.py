@@ -47,4 +47,4 @@ class ExportConfig(OutputOptions):
         """Reject masks for a compact network."""
         super().check()
         if self.masks and self.compact:
-            raise UsageError("--masks", expected="no --compact, which leaves weights that no mask fits", found="both")
+            raise UsageError("`masks`", expected="no `compact`, which leaves weights that no mask fits", found="both")

@@ -41,4 +41,4 @@ class FitGammaConfig(LeaseOptions, OutputOptions, FitOptions):
         """Reject a plot of a path without a path."""
         super().check()
         if self.plot is not None and not self.alphas:
-            raise UsageError("--plot", expected="--alphas N beside it, the path to draw", found="one α")
+            raise UsageError("`plot`", expected="`alphas=N` beside it, the path to draw", found="one α")

@@ -239,8 +239,7 @@ class ModelOptions(Options):
         super().check()
         for rule in self.key_map:
             if "=" not in rule:
-                raise UsageError("--key-map", expected="OLD=NEW", found=repr(rule))
+                raise UsageError("`key_map`", expected="OLD=NEW", found=repr(rule))
         for name in ("key_map", *_ADDED):
             if getattr(self, name) and self.init_from is None:
-                flag = flag_of(self.option_fields()[name])
-                raise UsageError(flag, expected="--init-from FILE beside it", found="none")
+                raise UsageError(f"`{name}`", expected="`init_from=FILE` beside it", found="none")

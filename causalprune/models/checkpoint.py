@@ -24,7 +24,7 @@ from causalprune.base.files import write_atomic
 from causalprune.base.json_files import sha256_file
 from causalprune.base.specs import DataSpec, ModelSpec
 from causalprune.models.file_pair import find_mask, write_pair
-from causalprune.models.mask_file import is_mask, load_mask
+from causalprune.models.mask_file import MASKED_STATE_DICT, load_mask, read_header
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.tensor_file import encode_tensors, load_tensors, read_metadata, tensors_digest
 
@@ -282,6 +282,21 @@ def _altered(path: Path) -> CorruptError:
     )
 
 
+_FOREIGN = (
+    "a safetensors file without its description",
+    "to start from foreign weights use pretrain `init_from=FILE, epochs=0`",
+)
+_OTHER_FILES = {
+    "mask": ("a mask", "name the network that it is of, which lies beside it"),
+    MASKED_STATE_DICT: (
+        "the state dict that apply-mask `weights` wrote, which says neither its network nor its data",
+        "load it in Python, or make a checkpoint of it: pretrain `init_from=FILE, epochs=0, keep_zeros=true` with its "
+        "`model` and `dataset`",
+    ),
+}
+"""What a safetensors file may be that is no checkpoint, and what to do with it; those of ours by their kind."""
+
+
 def read_checkpoint_info(path: Path, *, remedy: str = "") -> CheckpointInfo:
     """Read only the header, without PyTorch and without the tensors.
 
@@ -293,15 +308,8 @@ def read_checkpoint_info(path: Path, *, remedy: str = "") -> CheckpointInfo:
     source = f"{path}"
     text = read_metadata(path, remedy=remedy).get(_METADATA_KEY)
     if text is None:
-        if is_mask(path):
-            remedy = "name the network that it is of, which lies beside it"
-            raise CorruptError(source, expected="a checkpoint of causalprune", found="a mask", remedy=remedy)
-        raise CorruptError(
-            source,
-            expected="a checkpoint of causalprune",
-            found="a safetensors file without its description",
-            remedy="to start from foreign weights use pretrain `init_from=FILE, epochs=0`",
-        )
+        found, remedy = _OTHER_FILES.get(read_header(path).get("kind", ""), _FOREIGN)
+        raise CorruptError(source, expected="a checkpoint of causalprune", found=found, remedy=remedy)
     try:
         value = json.loads(text)
         if not isinstance(value, dict) or value.get("format") != FORMAT:

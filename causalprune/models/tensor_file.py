@@ -84,8 +84,8 @@ def _reading(path: Path, *, remedy: str = "") -> Iterator[None]:
                     f"{path}",
                     expected="a checkpoint of causalprune (pickles are not read)",
                     found="a file of torch.save",
-                    remedy="`apply-mask` reads one as its `weights`, and `torch.export` exports its network without "
-                    "causalprune (docs/own-model.md)",
+                    remedy="pretrain `init_from=FILE, epochs=0` makes a checkpoint of its weights, apply-mask "
+                    "`weights=FILE` prunes them, and `torch.export` exports its network (docs/own-model.md)",
                 ) from error
             expected = "a whole safetensors file (pickles are not read)"
             reason = str(error).removeprefix("Error while deserializing header: ")[:120]

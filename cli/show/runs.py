@@ -128,7 +128,7 @@ def _recipe_info(details: dict[str, Any]) -> list[Any]:
 
 def _sweep_lines(s: dict[str, Any]) -> dict[str, str]:
     lines = {"sweep": f"{s['rows']:,} of {s['points']:,} rows, {s['done']:,} of {counted(s['cells'], 'cell')}"}
-    lines |= {name: ", ".join(values) for name, values in s["settings"].items()}
+    lines |= {name.replace("_", "-"): ", ".join(values) for name, values in s["settings"].items()}
     lines["shared steps"] = ", ".join(f"{count} × {stage}" for stage, count in s["steps"].items()) or "none"
     return lines | ({"not done yet": ", ".join(s["unfinished"])} if s["unfinished"] else {})
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Group
 
-from causalprune.base.options import option_text
+from causalprune.base.options import setting_texts
 from causalprune.base.specs import Headline
 from causalprune.base.units import grouped, percent
 
@@ -72,7 +72,8 @@ def _by_coefficient(settings: dict[str, Any], lines: list[dict[str, Any]]) -> Sh
     for line in lines:
         cells = [_moments(line["pruned"], ".2f", 100)]
         cells += [_moments(line["nonzero"], ",.0f", 1)] if "nonzero" in line else []
-        name = " ".join(f"{name.partition('.')[2]}={value:g}" for name, value in line["coefficient"].items())
+        coefficient = {name.partition(".")[2]: f"{value:g}" for name, value in line["coefficient"].items()}
+        name = " ".join(setting_texts(coefficient))
         made.add_row(name or "all", *cells, _moments(line["score"], *_form(headline)))
     return made
 
@@ -134,5 +135,5 @@ def _drop(line: dict[str, Any]) -> list[str]:
 
 def _block(settings: dict[str, Any], *columns: str) -> Sheet:
     """A table of numbers under its block's settings."""
-    title = "  ".join(f"{name}={option_text(value)}" for name, value in settings.items())
+    title = "  ".join(setting_texts(settings))
     return table(*columns, title=title)

@@ -9,7 +9,7 @@ from causalprune.analysis.plots.chart import Axis, Curve, Fall, FallChart, LineC
 from causalprune.analysis.plots.colors import DASHES, GRAY, Look
 from causalprune.analysis.report.phase import decades
 from causalprune.analysis.report.series import Block, Series
-from causalprune.base.options import option_text
+from causalprune.base.options import setting_texts
 from causalprune.base.units import mean_and_spread, moments, percent
 
 _TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999, 0.99999)
@@ -180,7 +180,7 @@ def _decades(sparsity: float) -> float:
 def _name(series: Series, block: Block, blocks: Sequence[Block]) -> str:
     if len(blocks) == 1:
         return series.criterion
-    return f"{series.criterion}, {', '.join(f'{n}={option_text(v)}' for n, v in block.settings.items())}"
+    return f"{series.criterion}, {', '.join(setting_texts(block.settings))}"
 
 
 def _curve(

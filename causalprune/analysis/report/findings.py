@@ -7,7 +7,7 @@ from statistics import mean
 
 from causalprune.analysis.report.phase import PhaseShift
 from causalprune.analysis.report.series import Block, Series
-from causalprune.base.options import option_text
+from causalprune.base.options import setting_texts
 from causalprune.base.specs import Headline
 from causalprune.base.units import listed, percent
 
@@ -112,4 +112,4 @@ def _place(shift: PhaseShift) -> str:
 def _name(series: Series, block: Block, blocks: Sequence[Block]) -> str:
     if len(blocks) == 1:
         return series.criterion
-    return f"{series.criterion} with {', '.join(f'{n}={option_text(v)}' for n, v in block.settings.items())}"
+    return f"{series.criterion} with {', '.join(setting_texts(block.settings))}"

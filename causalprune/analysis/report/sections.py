@@ -77,7 +77,12 @@ def coefficients(section: Section) -> None:
             Cell(score, of_score, **_exact(line["score"], 100 if block.headline.percent else 1)),
         ]
         rows.append([*(f"{line['coefficient'][name]:g}" for name in names), *cells])
-    head = [*names, "pruned (%)", "nonzero γ of the first fit", block.headline.label]
+    head = [
+        *(name.replace("_", "-") for name in names),
+        "pruned (%)",
+        "nonzero γ of the first fit",
+        block.headline.label,
+    ]
     section.table(head, rows, "coefficients")
     page.text(
         "Every weight with γ = 0 is pruned, so the coefficient sets how much."

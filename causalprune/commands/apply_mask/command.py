@@ -82,7 +82,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
                 f"{store_path}",
                 expected=f"a recording of {checkpoint.info.model.name} as in {source}",
                 found="a store of another model",
-                remedy="name the --store that belongs to the checkpoint",
+                remedy="name the `store` that belongs to the checkpoint",
             )
         reader = store.recording(config.recording)
         output.add_recording(reader)
@@ -116,7 +116,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
                 f"{source}",
                 expected=f"the mask that recording {reader.name} was made with",
                 found="another",
-                remedy="name the --checkpoint and the --store of the same iteration",
+                remedy="name the `checkpoint` and the `store` of the same iteration",
             )
         recorded = mask.index
         mask = mask.among(model, config.prune)

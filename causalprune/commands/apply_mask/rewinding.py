@@ -11,7 +11,7 @@ from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import Checkpoint, load_checkpoint
 from causalprune.trajectory import RecordingReader
 
-_NAME_IT = "name the checkpoint to go back to with --rewind-from"
+_NAME_IT = "name the checkpoint to go back to as `rewind_from`"
 
 
 def load_earlier(
@@ -69,7 +69,7 @@ def _start_of_recording(
         f"{candidates[-1]}",
         expected=f"what the recording started from, {start[:12]}…",
         found=f"another, {earlier.sha256[:12]}…",
-        remedy=f"pass --rewind-from {found}" if found else _NAME_IT,
+        remedy=f"pass `rewind_from={found}`" if found else _NAME_IT,
     )
 
 
@@ -89,5 +89,5 @@ def _require_ancestor(earlier: Checkpoint, run: RunPaths, source: Path, checkpoi
         found=f"another: that comes from {first}"
         if first
         else f"no proof: {at} was made from {sha256[:12]}…, which isn't there",
-        remedy=f"pass --rewind-from {first}" if first else _NAME_IT,
+        remedy=f"pass `rewind_from={first}`" if first else _NAME_IT,
     )

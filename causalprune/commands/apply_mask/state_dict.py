@@ -15,11 +15,10 @@ from causalprune.commands._output import Work, check_pair_distinct, done_already
 from causalprune.commands._stores import open_store
 from causalprune.commands.apply_mask.layers import choice_options, named_layers, target_of
 from causalprune.commands.apply_mask.result import ApplyMaskResult, layers_of, metrics_of
-from causalprune.config.apply_mask import ApplyMaskConfig
+from causalprune.config.apply_mask import ApplyMaskConfig, pruned_weights
 from causalprune.models.file_pair import named_network, settle, write_pair
 from causalprune.models.mask import Mask
 from causalprune.models.mask_file import MASKED_STATE_DICT, encode_state_dict, load_mask, read_header
-from causalprune.models.names import TORCH_SUFFIXES
 from causalprune.models.state_dict import StateDict, read_state_dict
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.criterion import Criterion
@@ -113,15 +112,9 @@ def prune_state_dict(config: ApplyMaskConfig, reporter: Reporter) -> ApplyMaskRe
 
 
 def _output(config: ApplyMaskConfig) -> Path:
-    """Where the weights go: MODEL.pruned.safetensors unless named."""
+    """Where the weights go."""
     assert config.weights is not None
-    output = config.output
-    if output is None:
-        name = config.weights.name
-        # The longest ending first, such as .pth.tar.
-        endings = sorted((".safetensors", *TORCH_SUFFIXES), key=len, reverse=True)
-        ending = next((ending for ending in endings if name.lower().endswith(ending)), "")
-        output = config.weights.with_name(f"{name[: len(name) - len(ending)]}.pruned.safetensors")
+    output = config.output or pruned_weights(config.weights)
     if output.suffix != ".safetensors":
         raise UsageError("`output`", expected="a file name that ends in .safetensors", found=f"{output}")
     return output
@@ -179,7 +172,7 @@ def _metrics_if_done(work: Work, output: Path, mask: Path) -> dict[str, Any] | N
         f"{output}",
         True,
         header.get("kind") == MASKED_STATE_DICT and work.is_done_by(known),
-        remedy="pass --overwrite to replace it, or name another --output",
+        remedy="pass `overwrite` to replace it, or name another `output`",
     )
     # Earlier versions didn't say of which weights a mask is.
     is_whole = mask.exists() and named_network(mask) in ("", sha256_file(output))

@@ -21,6 +21,7 @@ from causalprune.commands._said import said_options
 from causalprune.commands._stores import open_store
 from causalprune.commands.info.exported import describe_export, export_record
 from causalprune.commands.info.recipes import describe_recipe
+from causalprune.commands.info.results import refuse_json
 from causalprune.commands.info.run_description import check_mask, describe_run, made_from, read_header
 from causalprune.commands.info.state_dict import describe_state_dict, state_dict_header
 from causalprune.commands.info.store_description import (
@@ -84,7 +85,7 @@ def info(config: InfoConfig, reporter: Reporter = SILENT) -> InfoResult:  # noqa
         The description and the problems found.
 
     Raises:
-        DataError: Nothing there.
+        DataError: Nothing there, or a result, which says itself what it is.
         CorruptError: Not a file of causalprune.
     """
     started = time.monotonic()
@@ -118,6 +119,8 @@ def _describe_path(config: InfoConfig, path: Path, problems: Problems) -> tuple[
     if not path.is_dir() and (record := export_record(path)):
         details = describe_export(path, record, problems, verify=config.verify)
         return "export", details | {"made_from": made_from(RunPaths(path.parent), record["inputs"])}
+    if path.suffix == ".json" and not path.is_dir():
+        refuse_json(path)
     if not path.is_dir() and (header := state_dict_header(path)):
         return "state dict", describe_state_dict(path, header, problems)
     if not path.is_dir():

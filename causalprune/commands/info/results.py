@@ -6,10 +6,11 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from causalprune.base.errors import CorruptError, DataError, MismatchError
 from causalprune.base.json_files import MAX_JSON_BYTES, read_bytes, sha256_file
+from causalprune.base.options import option_text
 from causalprune.base.paths import RunPaths, SweepPaths
 from causalprune.commands._output import require_unaltered
 from causalprune.commands.info.store_description import Problems
@@ -23,6 +24,32 @@ def check_results(run: RunPaths, problems: Problems) -> None:
     for part in (run, *run.iterations()):
         files = [*part.root.glob("*.json"), *(part.root / "results").glob("*.json")]
         _compare([file for file in sorted(files) if file != part.run_config], problems)
+
+
+def refuse_json(path: Path) -> NoReturn:
+    """Say of a JSON file what it is, and what it is about, which can be described.
+
+    Raises:
+        DataError: Always, unless the file is damaged.
+        CorruptError: Not JSON, or a result that was altered.
+    """
+    result = require_unaltered(path)
+    whole = path.with_suffix("")
+    while whole.suffix and not whole.exists():
+        whole = whole.with_suffix("")
+    if not whole.exists():
+        whole = path.parent.parent if path.parent.name == "results" else path.parent
+    known = {
+        RunPaths(path.parent).run_config: "the options of a run",
+        SweepPaths(path.parent).grid: "the grid of a sweep",
+    }
+    found = f"the result of {result['stage']}" if result else known.get(path, "another JSON file")
+    raise DataError(
+        f"{path}",
+        expected="a store, a checkpoint or a run directory",
+        found=found,
+        remedy=f"read it as it is, or name {whole}" if result or path in known else "",
+    )
 
 
 def _compare(files: list[Path], problems: Problems) -> None:
@@ -79,7 +106,9 @@ def describe_sweep(paths: SweepPaths, problems: Problems, *, verify: bool) -> di
             f"the sweep in {paths.root} is not finished, {len(measured)} of {len(cells)} cells are done: run the same "
             "command again"
         )
-    settings = {name: list(dict.fromkeys(str(e["settings"][name]) for e in entries)) for name in entries[0]["settings"]}
+    settings = {
+        name: list(dict.fromkeys(option_text(e["settings"][name]) for e in entries)) for name in entries[0]["settings"]
+    }
     return {
         "points": len(entries),
         "rows": len(rows),

@@ -49,6 +49,7 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
     begun: tuple[str, list[str]] | None = None
     last = ""
     stale = stale_checkpoints(run)
+    made_by = "command" if run.run_config.exists() else "record command"
     for part in (run, *run.iterations()):
         for path in part.artifacts():
             if not path.exists():
@@ -58,7 +59,7 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
                 continue
             try:
                 if path.is_dir():
-                    line, digests, own_fits = _store_line(path, problems, verify=verify)
+                    line, digests, own_fits = _store_line(path, problems, verify=verify, made_by=made_by)
                     fits |= own_fits
                 else:
                     line, digests = _checkpoint_line(path, problems, verify=verify)
@@ -139,10 +140,12 @@ def _pruning_findings(run: RunPaths) -> list[str]:
     return pruning_findings(final.metrics.get("validation"), dense.metrics.get("validation"), "validation", adapted)
 
 
-def _store_line(path: Path, problems: Problems, *, verify: bool) -> tuple[dict[str, Any], list[str], dict[str, str]]:
+def _store_line(
+    path: Path, problems: Problems, *, verify: bool, made_by: str
+) -> tuple[dict[str, Any], list[str], dict[str, str]]:
     """A line on a store, the hashes that its last recording has and had, and its fits by the beginning of theirs."""
     store = Store.open(path)
-    details = describe_store(store, problems, verify=verify)
+    details = describe_store(store, problems, verify=verify, made_by=made_by)
     # With all recordings and fits, because all of them take room.
     line: dict[str, Any] = {"stage": "record", "bytes": bytes_below(path), "options": []}
     line["inputs"] = {"start": details["start_sha256"]}

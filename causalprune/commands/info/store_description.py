@@ -43,20 +43,23 @@ class Problems:
         self.damaged = self.damaged or bool(lines)
 
 
-def describe_store(store: Store, problems: Problems, *, verify: bool) -> dict[str, Any]:
+def describe_store(
+    store: Store, problems: Problems, *, verify: bool, made_by: str = "record command"
+) -> dict[str, Any]:
     """Describe a store.
 
     Args:
         store: The store.
         problems: Problems are added to it.
         verify: Read everything again and compare all checksums.
+        made_by: What records there, and finishes what it has begun.
     """
     writer = store.writer
     recordings = [store.recording(name, quick=not verify) for name in store.recordings]
     for reader in recordings:
         problems.add_damage(reader.verify() if verify else reader.check_lengths())
         if not reader.finished and writer is None:
-            problems.lines.append(f"recording {reader.name} is not finished: run the same record command again")
+            problems.lines.append(f"recording {reader.name} is not finished: run the same {made_by} again")
     return {
         "model": store.model,
         "prunable": store.index.total,

@@ -17,6 +17,7 @@ from causalprune.base.options import Options
 from causalprune.base.paths import RunPaths, StoreUrl, fallback_path, mask_path, progress_path, replaced_mask_path
 from causalprune.commands._output import done_already
 from causalprune.commands._plan import PipelinePlan
+from causalprune.commands._said import difference
 from causalprune.config.run import RunConfig
 from causalprune.trajectory import Store
 from causalprune.trajectory.storage import locate
@@ -72,7 +73,7 @@ def require_claimable(config: RunConfig, paths: RunPaths) -> None:
     plan = PipelinePlan(config)
     before = _plan_of(earlier, config)
     made = _made_anyhow(paths) if before is None else _made_otherwise(before, plan, paths)
-    changed = [f"{n}={earlier.get(n)!r}" for n in {**mine, **earlier} if earlier.get(n) != mine.get(n)]
+    changed = difference(RunConfig, earlier, mine) if earlier else ""
     keeps_dense = before is not None and before.pretrain().identity_fields() == plan.pretrain().identity_fields()
     can_keep = keeps_dense and paths.pretrained.exists() and config.from_run is None
     done_already(
@@ -80,7 +81,7 @@ def require_claimable(config: RunConfig, paths: RunPaths) -> None:
         True,
         False if made else None,
         expected="a run of this very configuration",
-        found=f"{made}, made by one with {', '.join(changed[:3]) or 'none'}",
+        found=f"{made}, made by another" + (f" ({changed})" if changed else ""),
         remedy="undo the change, pass --overwrite to start anew, or choose another --run"
         + (f" (--from {paths.root} keeps its dense network)" if can_keep else ""),
     )

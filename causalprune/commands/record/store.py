@@ -55,7 +55,7 @@ class RepeatingWriter(DiscardingWriter):
                 f"{self._path}",
                 expected="to record the same once more, because it is finished and its checkpoint is missing",
                 found=f"another row {row}",
-                remedy="use the device and the number of threads that it was recorded with, or pass --overwrite to "
+                remedy="use the device and the number of threads that it was recorded with, or pass `overwrite` to "
                 "replace it with its fits",
             )
         self.rows_appended += 1
@@ -219,7 +219,7 @@ class RecordStore:
                 f"disk of {self.path}",
                 expected=f"about {format_bytes(predicted)} for {rows} rows{beside}",
                 found=f"{format_bytes(free)} free",
-                remedy="record fewer steps, with a --stride or --codec small, or pass --force",
+                remedy="record fewer steps, with a `stride` or `codec=small`, or pass `force`",
             )
         if self.location.exists():
             Store.delete(self.path, break_lock=config.break_lock)
@@ -273,7 +273,7 @@ class RecordStore:
             f"{self.path}",
             expected=expected,
             found=f"recording {reader.name} {what}",
-            remedy="pass --overwrite to replace it, or choose another --store",
+            remedy="pass `overwrite` to replace it, or choose another `store`",
         )
 
 

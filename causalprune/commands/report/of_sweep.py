@@ -13,7 +13,7 @@ from causalprune.analysis.report.page import Cell, Page, csv_of
 from causalprune.analysis.report.section import Pictures, Section
 from causalprune.analysis.report.sections import SECTIONS
 from causalprune.analysis.report.series import Block
-from causalprune.base.options import option_text
+from causalprune.base.options import option_text, setting_texts
 from causalprune.base.paths import SweepPaths
 from causalprune.base.progress import Reporter
 from causalprune.commands._output import require_unaltered
@@ -81,7 +81,7 @@ def show_sweep(
     with reporter.task("report", len(blocks)) as bar:
         for number, block in enumerate(blocks, start=1):
             if several:
-                page.heading(", ".join(f"{name} = {option_text(value)}" for name, value in block.settings.items()))
+                page.heading(", ".join(text.replace("=", " = ", 1) for text in setting_texts(block.settings)))
             pictures = Pictures(folder, f"{number:02d}-" if several else "")
             level = 3 if several else 2
             section = Section(page, block, looks, lambda row: read_mask(paths, row["cell"]), pictures, level)

@@ -45,7 +45,7 @@ def show_origin(
         facts.append((what, [Link(name, _url(name)) for name in names]))
     page.facts(facts)
     if options:
-        said = {name: option_text("" if value is None else value) for name, value in sorted(options.items())}
+        said = {n.replace("_", "-"): option_text("" if v is None else v) for n, v in sorted(options.items())}
         summary = "All options that decide the results"
         page.facts([(name, [text]) for name, text in said.items() if text], summary=summary)
 

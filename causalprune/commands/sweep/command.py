@@ -16,7 +16,7 @@ from causalprune.base.files import PARTIAL, make_directory, remove_partials, rem
 from causalprune.base.json_files import read_json
 from causalprune.base.leases import Lease
 from causalprune.base.locks import SAID_AFTER_SECONDS
-from causalprune.base.options import option_text
+from causalprune.base.options import option_text, setting_texts
 from causalprune.base.paths import RunPaths, SweepPaths
 from causalprune.base.progress import LOG_EVERY_SECONDS, SILENT, OnceReporter, Reporter, logger
 from causalprune.base.progress.schedule import Schedule
@@ -100,7 +100,9 @@ def sweep(config: SweepConfig, reporter: Reporter = SILENT) -> SweepResult:
         index, count = config.shard_of()
         cells = list({point.cell: point for point in grid.points}.values())[index::count]
         schedule = _schedule(cells)
-        steps = StepRunner(paths, _shared_steps(grid), config.break_lock, schedule)
+        steps = StepRunner(
+            paths, _shared_steps(grid), config.break_lock, schedule, tuple(axis.key for axis in config.vary)
+        )
         with (
             stop_signals(config.stop_signals) as stop,
             last_results_kept(),
@@ -116,11 +118,12 @@ def sweep(config: SweepConfig, reporter: Reporter = SILENT) -> SweepResult:
         if worker.failures:
             point, error = worker.failures[0]
             more = f" and {len(worker.failures) - 1} more" if len(worker.failures) > 1 else ""
+            done = f"{len(cells) - len(worker.failures)} of {len(cells)} cells are done"
             raise type(error)(
-                f"cell {point.label}{more}: {error.subject}",
+                f"cell {point.label}{more} failed ({done}): {error.subject}",
                 expected=error.expected,
                 found=error.found,
-                remedy=error.remedy or "leave it out in another sweep; the other cells are done",
+                remedy=error.remedy or "leave it out in another sweep",
             ) from error
     work.warn(reporter, *(_without_a_shift(grid, rows) if len(rows) == len(grid.points) else []))
     return SweepResult(
@@ -143,9 +146,7 @@ def _without_a_shift(grid: Grid, rows: list[dict[str, Any]]) -> list[str]:
             shift = series.phase_shift()
             if not isinstance(shift, str):
                 continue
-            where = " ".join(
-                [series.criterion, *(f"{name}={option_text(value)}" for name, value in block.settings.items())]
-            )
+            where = " ".join([series.criterion, *setting_texts(block.settings)])
             more = sparsities_to_add(series.sparsities, shift)
             remedy = "train the dense network better"
             if "sparsity" not in rows[0]:

@@ -6,14 +6,17 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from causalprune.base.errors import MismatchError, UsageError
 from causalprune.base.json_files import seal, write_json
-from causalprune.base.options import option_text
+from causalprune.base.options import setting_texts
 from causalprune.base.paths import RunPaths, SweepPaths
 from causalprune.commands._plan import PipelinePlan
+from causalprune.commands._said import difference
+from causalprune.commands.names import in_errors, with_axes
 from causalprune.commands.pipeline.beforehand import Beforehand
 from causalprune.commands.provenance.sources import changed_sources
 from causalprune.commands.sweep.files import FORMAT, FORMAT_VERSION, read_grid
@@ -44,7 +47,7 @@ class Point:
     @property
     def label(self) -> str:
         """The settings in one line."""
-        return " ".join(f"{name}={option_text(value)}" for name, value in self.settings.items())
+        return " ".join(setting_texts(self.settings))
 
 
 @dataclass(frozen=True)
@@ -104,18 +107,20 @@ class Grid:
 
     def _without(self, lost: list[str], measured: list[str], earlier: dict[str, Any], path: Path) -> MismatchError:
         """The error about a grid that lacks cells of an earlier one."""
-        changed = [k for k in self.config if earlier["config"].get(k) != self.config[k]]
-        values = [f"{k} {_short(earlier['config'].get(k))} → {_short(self.config[k])}" for k in changed[:3]]
-        if "sources" in changed:
-            then, now = earlier["config"].get("sources", {}), self.config["sources"]
-            values = [f"the {what} changed" for what in changed_sources(then, now)] or values
+        changed = self._difference(earlier["config"])
         kept = "that are measured" if measured else "while another process works there"
         return MismatchError(
             f"{path}",
             expected=f"a sweep with all of its {len(earlier['cells'])} cells {kept}, and perhaps more",
-            found=f"one without {len(measured or lost)} of them" + (f" ({', '.join(values)})" if values else ""),
+            found=f"one without {len(measured or lost)} of them" + (f" ({changed})" if changed else ""),
             remedy=f"undo the change (lists may only grow), choose another --run, or remove {path.parent}",
         )
+
+    def _difference(self, earlier: dict[str, Any]) -> str:
+        """In which options, or in which code and data, another grid differs from this one."""
+        then, now = ({"sources": {}} | config for config in (earlier, self.config))
+        sources = [f"the {what} changed" for what in changed_sources(then.pop("sources"), now.pop("sources"))]
+        return ", ".join(sources) or difference(SweepConfig, then, now)
 
 
 def _points(config: SweepConfig) -> Iterator[Point]:
@@ -125,6 +130,7 @@ def _points(config: SweepConfig) -> Iterator[Point]:
     further = [axis.key for axis in axes if axis.key not in listed]
     sources: Sources = {}
     beforehand, paths = Beforehand(), RunPaths(config.run).sweep
+    varied = [axis.key for axis in config.vary]
     criteria = [load_criterion(name) for name in config.criterion]
     # What some of the criteria have, and others don't, is meant for the former.
     owners = {
@@ -140,14 +146,15 @@ def _points(config: SweepConfig) -> Iterator[Point]:
             cell = replace(cell, set=tuple(one for one in cell.set if one.key not in foreign))
             if cell.pattern is not None:
                 settings["sparsity"] = Pattern.parse(cell.pattern).sparsity
-            plan = PipelinePlan(cell)
-            point = Point(settings, last_step(plan, recorded, sources))
-            if not paths.cell(point.cell).exists():
-                _require(plan, recorded, beforehand)
+            with in_errors(partial(with_axes, varied=varied)):
+                plan = PipelinePlan(cell)
+                point = Point(settings, last_step(plan, recorded, sources))
+                if not paths.cell(point.cell).exists():
+                    _require(plan, recorded, beforehand)
         except (UsageError, MismatchError) as error:
             if not further:
                 raise
-            where = " ".join(f"{key}={option_text(settings[key])}" for key in further)
+            where = " ".join(setting_texts({key: settings[key] for key in further}))
             raise type(error)(f"{error} (at {where})") from error
         yield point
 
@@ -159,8 +166,3 @@ def _require(plan: PipelinePlan, recorded: Recorded | None, beforehand: Beforeha
         beforehand.require(plan, records=True)
     elif (fit := plan.iterations[0].fit) is not None:
         beforehand.require_fit(plan, fit, recorded.size)
-
-
-def _short(value: Any) -> str:
-    text = option_text(value)
-    return text if len(text) <= 60 else text[:59] + "…"

@@ -20,7 +20,7 @@ from causalprune.base.progress.schedule import Schedule
 from causalprune.base.signals import note_saved
 from causalprune.commands._output import require_unaltered, write_result
 from causalprune.commands._schedule import as_part
-from causalprune.commands.names import FUNCTIONS
+from causalprune.commands.names import FUNCTIONS, with_axes
 from causalprune.commands.sweep.files import DONE
 from causalprune.commands.sweep.steps import Step
 from causalprune.models.checkpoint import read_checkpoint_info
@@ -48,6 +48,7 @@ class StepRunner:
         shared: Keys of the steps that more than one cell needs.
         break_lock: Passed on to the leases.
         schedule: The steps by their keys, whose progress it notes.
+        varied: Options that the sweep varies, as ``STAGE.OPTION`` or by the name of one of run.
         cell: What the cell that is measured is called in it.
         made: How many steps of each stage this process ran.
         failed: The errors of failed steps, which aren't tried again for other cells.
@@ -58,6 +59,7 @@ class StepRunner:
     shared: frozenset[str]
     break_lock: bool
     schedule: Schedule
+    varied: tuple[str, ...] = ()
     cell: str = ""
     made: Counter[str] = field(default_factory=Counter)
     failed: dict[str, CausalpruneError] = field(default_factory=dict)
@@ -105,8 +107,9 @@ class StepRunner:
                     # Other processes may write other fits to the same store at the same time; wait for them.
                     how = {"patient": True} if fits else {}
                     command = partial(FUNCTIONS.load(step.stage.replace("_", "-")), config, reporter, **how)
+                    labeled, reworded = partial(self._labeled, step.name), partial(self._reworded, folder)
                     with self.schedule.step(step.key, f"{self.cell} · {step.name}"):
-                        result = as_part(step.name, command, partial(self._labeled, step.name)).to_json()
+                        result = as_part(step.name, command, labeled, reworded).to_json()
                 except CELL_ERRORS as error:
                     self.failed[step.key] = error
                     raise
@@ -121,6 +124,10 @@ class StepRunner:
         """A warning with the cell in front, unless it has that already."""
         label = f"[{self.cell.removeprefix('cell ')}] "
         return message if message.startswith(label) else f"{label}{stage}: {message}"
+
+    def _reworded(self, folder: Path, message: str) -> str:
+        """What a step says, as a sweep takes its options; there is nothing that overwrites a step but its deletion."""
+        return with_axes(message.replace("pass `overwrite`", f"remove {folder}"), self.varied)
 
     @contextmanager
     def _leases(self, step: Step, folder: Path) -> Iterator[None]:

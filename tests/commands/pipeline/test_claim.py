@@ -56,7 +56,7 @@ def test_what_was_made_with_other_options_is_named_and_stays(tmp_path, capsys):
         assert run(folder, *options) == 5
         error = capsys.readouterr().err
         assert error.count("\n") == 1
-        assert f"found {folder / made}, made by one with " in error
+        assert f"found {folder / made}, made by another (" in error
         assert (f"(--from {folder} keeps its dense network)" in error) is keeps_dense
         assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
@@ -67,7 +67,7 @@ def test_a_stage_that_is_interrupted_keeps_its_options(tmp_path, capsys):
     # As after a signal: the last stage has a saved state instead of its output.
     (folder / "final.safetensors").rename(folder / "final.safetensors.progress")
     assert run(folder, "--set", "posttrain.lr=0.5") == 5
-    assert "final.safetensors.progress, made by one with" in capsys.readouterr().err
+    assert "final.safetensors.progress, made by another (none → --set posttrain.lr=0.5)" in capsys.readouterr().err
 
 
 def test_an_evaluation_that_is_asked_for_later_is_added(tmp_path, capsys):
@@ -93,7 +93,7 @@ def test_options_that_nobody_can_read_bind_what_is_there(tmp_path, capsys):
     assert run(tmp_path / "run") == 0
     (tmp_path / "run/run.json").write_text('{"dataset": "another"}')
     assert run(tmp_path / "run") == 5
-    assert "pretrained.safetensors, made by one with" in capsys.readouterr().err
+    assert "pretrained.safetensors, made by another (" in capsys.readouterr().err
 
 
 def test_info_says_which_options_a_folder_has_in_which_nothing_was_made(tmp_path, capsys):
