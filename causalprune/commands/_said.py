@@ -114,7 +114,8 @@ def _parameter(field: Field[Any], value: Any) -> str:
     """An option with its value in backticks; empty for what nobody has to say."""
     if value in (None, "", []) or (isinstance(value, bool) and value is field.default):
         return ""
-    text = option_text(value).replace("`", "'")
+    # Neither ends the backticks nor separates an option from the next one.
+    text = option_text(value).replace("`", "'").replace(", ", ",")
     short = text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
     return f"`{field.name}={short}`"
 

@@ -82,7 +82,7 @@ def _from_file(commands: Mapping[str, type[Options]], name: str, file: Path) -> 
         if sweeps and isinstance(value, list) and get_origin(of.option_types()[option]) is not tuple:
             common.append(("vary", (Axis.from_file(f"{table}.{option}" if table else option, value, source),)))
         elif mine and option in options:
-            (own if table else common).append((option, convert(kind, option, value, f"{option} in {file}")))
+            (own if table else common).append((option, convert(kind, option, value, f"{said} in {file}")))
         elif of_a_run:
             inside.append(Setting.of(table, said, value, f"{table}.{said}={option_text(value)}", source))
     inside.sort(key=lambda setting: list(RUN_STAGES).index(setting.stage))

@@ -4,7 +4,7 @@ import pytest
 from causalprune_cli.main import main
 from causalprune_cli.mistakes import meant
 
-from causalprune.config.run import OF_A_COMMAND_ALONE, RUN_STAGES, settable
+from causalprune.config.run import OF_A_COMMAND_ALONE, RUN_STAGES, RunConfig, settable
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,16 @@ from causalprune.config.run import OF_A_COMMAND_ALONE, RUN_STAGES, settable
         ),
         ("sweep --dry-run", "no such option: --dry-run; did you mean --run, or the option of record, run?"),
         ("run --sparsty 0.9", "no such option: --sparsty; did you mean --sparsity?"),
-        ("run --iteration 3", "no such option: --iteration; did you mean --set apply-mask.iteration=…?"),
+        (
+            "run --iteration 3",
+            "no such option: --iteration; did you mean --iterations or --set apply-mask.iteration=…?",
+        ),
+        (
+            "run --epochs 3",
+            "no such option: --epochs; did you mean --pretrain-epochs, --train-epochs, --record-epochs or "
+            "--posttrain-epochs?",
+        ),
+        ("sweep --record-hold", "no such option: --record-hold; did you mean --set record.hold=true?"),
         ("evaluate --hesian 3", "no such option: --hesian; did you mean --hessian?"),
         (
             "fit-gamma --sparsity 0.9",
@@ -122,9 +131,12 @@ def test_of_a_list_the_wrong_item_is_shown(capsys, tmp_path, option, found):
 
 
 def test_what_is_proposed_is_taken():
-    """Every option of every stage, said as an option of run, leads to a setting that there is."""
+    """Every option of every stage, said as an option of run, leads to a setting that there is, or to run's own."""
     for stage in RUN_STAGES:
         for name in settable(stage):
+            if f"{stage}_{name}" in RunConfig.option_fields():
+                assert meant("run", f"--{name}", ["--set"]).count(f"--{stage}-{name}") == 1
+                continue
             said = meant("run", f"--{stage}-{name.replace('_', '-')}", ["--set"])
             proposed = [part.split("=")[0] for part in said.split("--set ")[1:]]
             assert f"{stage}.{name.replace('_', '-')}" in proposed

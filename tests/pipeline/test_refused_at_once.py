@@ -23,13 +23,17 @@ def network(input_shape, num_outputs):
         (
             ["--criterion", "chita", "--set", "record.momentum=0.9"],
             2,
-            "found record.momentum=0.9; set record.momentum=0,",
+            "found --set record.momentum=0.9; pass --set record.momentum=0,",
         ),
-        (["--criterion", "curvature", "--set", "record.loss_change=next-batch"], 2, "record.loss_change=same-batch"),
+        (
+            ["--criterion", "curvature", "--set", "record.loss_change=next-batch"],
+            2,
+            "pass --set record.loss-change=same-batch",
+        ),
         (
             ["--criterion", "fisher", "--set", "record.stride=2", "--set", "record.momentum=0.5"],
             2,
-            "set record.momentum=0, record.stride=1, or choose another criterion",
+            "pass --set record.momentum=0 --set record.stride=1, or choose another criterion",
         ),
         (
             ["--criterion", "surgeon", "--set", "apply-mask.exponent=0.5"],
@@ -41,6 +45,9 @@ def network(input_shape, num_outputs):
             2,
             "--set record.hold=true and --set record.stride=…: expected one of them, because every step is taken back",
         ),
+        (["--set", "fit-gamma.plot=x.png"], 2, "--set fit-gamma.plot=…: expected --set fit-gamma.alphas=N beside it"),
+        (["--set", "apply-mask.iteration=9"], 2, "--set apply-mask.iteration=…: expected at most --iterations 1"),
+        (["--key-map", "a=b"], 2, "--key-map: expected --init-from FILE beside it, found none"),
         (["--set", "fit-gamma.cv=3"], 2, "--set fit-gamma.cv=…: expected --set fit-gamma.alphas=N beside it"),
         (["--granularity", "filter"], 5, "granularity filter: expected a network with Conv layers"),
         (["--granularity", "channel", "--hidden", ""], 0, ""),

@@ -105,7 +105,7 @@ def test_with_zero_layers_can_be_kept_but_have_no_budgets():
     config = ApplyMaskConfig(zero=True, keep=("conv1",))
     assert config.keep == ("conv1",)
     for options, found in (({"scope": "erk"}, "global"), ({"layer_sparsity": ("a=0.5",)}, "none")):
-        with pytest.raises(UsageError, match=f"expected {found} with --zero, which prunes every γ = 0"):
+        with pytest.raises(UsageError, match=f"expected {found} with `zero`, which prunes every γ = 0"):
             ApplyMaskConfig(zero=True, **options)
 
 

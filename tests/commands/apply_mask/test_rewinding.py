@@ -59,7 +59,7 @@ def test_one_that_lies_elsewhere_has_to_be_named(run, tmp_path, capsys, moment):
     (run / "other.safetensors").rename(tmp_path / "elsewhere.safetensors")
     (run / "notes.safetensors").write_text("not a checkpoint")
     assert prune(run, "--rewind", moment) == 5
-    assert "name the checkpoint to go back to with --rewind-from" in capsys.readouterr().err
+    assert "name the checkpoint to go back to as --rewind-from" in capsys.readouterr().err
     assert prune(run, "--rewind", moment, "--rewind-from", tmp_path / "elsewhere.safetensors") == 0
     assert_went_back_to(tmp_path / "elsewhere.safetensors", run)
 

@@ -21,6 +21,7 @@ from causalprune.trajectory import Store
 TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4"]
 RUN = ["run", *TINY, "--iterations", "1", "--sparsity", "0.5", "--pretrain-epochs", "1", "--train-epochs", "0"]
 RUN += ["--record-epochs", "1", "--posttrain-epochs", "1", "--set", "record.lr=0.02"]
+PRUNED = ["--sparsity", "0.67"]
 STAGES = [
     ["pretrain", *TINY, "--epochs", "1"],
     ["record", "--steps", "6"],
@@ -202,6 +203,13 @@ def test_while_a_loop_records_nothing_comes_next(tmp_path, capsys):
     assert overview(tmp_path, capsys)["next"] == f"causalprune fit-gamma --run {tmp_path}"
 
 
+def test_a_recording_of_a_run_is_finished_by_the_run(run, capsys):
+    (log,) = run.glob("iteration-000/trajectory.zarr/recordings/*/delta/commits.log")
+    log.write_bytes(b"".join(log.read_bytes().splitlines(keepends=True)[:-1]))
+    problems = call_json(capsys, "info", run)["problems"]
+    assert any(problem.endswith("is not finished: run the same command again") for problem in problems)
+
+
 def test_a_masked_state_dict_says_where_it_is_from(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(loop("trajectory.zarr").state_dict(), "model.pt")
@@ -227,6 +235,66 @@ def test_a_masked_state_dict_says_where_it_is_from(tmp_path, capsys, monkeypatch
     capsys.readouterr()
     assert main(["info", "model.pruned.safetensors"]) == 4
     assert "expected the mask of model.pruned.safetensors, found nothing" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_masked_state_dict_is_no_checkpoint_but_becomes_one(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(loop("trajectory.zarr").state_dict(), "model.pt")
+    options = ["--weights", "model.pt", "--store", "trajectory.zarr", "--criterion", "magnitude"]
+    assert call("apply-mask", *options, *PRUNED, "--run", "own", "-q") == 0
+    # In the run directory that was named.
+    assert sorted(path.name for path in Path("own").glob("*.safetensors")) == [
+        "model.pruned.mask.safetensors",
+        "model.pruned.safetensors",
+    ]
+    for stage in ("evaluate", "export", "posttrain"):
+        capsys.readouterr()
+        assert call(stage, "own/model.pruned.safetensors", "-q") == 4
+        assert capsys.readouterr().err == (
+            "causalprune: own/model.pruned.safetensors: expected a checkpoint of causalprune, found the state dict that "
+            "apply-mask --weights wrote, which says neither its network nor its data; load it in Python, or make a "
+            "checkpoint of it: pretrain --init-from FILE --epochs 0 --keep-zeros with its --model and --dataset\n"
+        )
+
+
+def test_what_is_advised_for_a_masked_state_dict_works(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command in (["pretrain", *TINY, "--epochs", "0"], ["record", "--steps", "3"]):
+        assert call(*command, "-q") == 0
+    options = ["--weights", "run/recorded.safetensors", "--store", "run/trajectory.zarr", "--criterion", "magnitude"]
+    assert call("apply-mask", *options, *PRUNED, "-q", "--run", "own") == 0
+    again = ["pretrain", *TINY, "--init-from", "own/recorded.pruned.safetensors", "--epochs", "0", "--keep-zeros"]
+    assert call(*again, "--run", "own", "-q") == 0
+    assert (
+        call_json(capsys, "evaluate", "own/pretrained.safetensors")["metrics"]["evaluation"]["sparsity_prunable"] > 0.4
+    )
+
+
+def test_a_result_says_what_it_is(run, capsys):
+    for name, what, whole in (
+        ("results/evaluate.json", "the result of evaluate", run),
+        ("results/run.json", "the result of run", run),
+        ("run.json", "the options of a run", run),
+    ):
+        assert call("info", run / name) == 3
+        expected = f"{run / name}: expected a store, a checkpoint or a run directory, found {what}; read it as it is"
+        assert capsys.readouterr().err == f"causalprune: {expected}, or name {whole}\n"
+    (run / "notes.json").write_text("[1]")
+    assert call("info", run / "notes.json") == 3
+    assert capsys.readouterr().err.endswith("found another JSON file\n")
+    path = run / "results/evaluate.json"
+    path.write_text(path.read_text().replace("evaluate", "evaluated"))
+    assert call("info", path) == 4
+    assert "found an altered one" in capsys.readouterr().err
+
+
+def test_a_file_of_torch_says_what_can_be_done_with_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"weight": torch.ones(3, 2)}, "model.pt")
+    assert call("info", "model.pt") == 4
+    error = capsys.readouterr().err
+    assert "found a file of torch.save; pretrain --init-from FILE --epochs 0 makes a checkpoint of its weights" in error
+    assert "apply-mask --weights FILE prunes them" in error
 
 
 def test_a_sweep_is_reported_once(tmp_path, capsys, monkeypatch):

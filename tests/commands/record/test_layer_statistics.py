@@ -327,7 +327,7 @@ def test_a_checkpoint_that_is_made_again_leaves_them_alone(run):
 def test_they_are_part_of_the_work_and_their_samples_only_with_them(run, pretrained, tmp_path, capsys):
     assert call_json(capsys, *KEEP, "--run", run)["already_done"]
     assert call(*RECORD, "--run", run, "--quiet") == 5
-    assert "layer_statistics=True" in capsys.readouterr().err
+    assert "(--layer-statistics → none)" in capsys.readouterr().err
     plain = shutil.copytree(pretrained, tmp_path / "plain")
     assert call(*RECORD, "--run", plain, "--quiet") == 0
     assert call_json(capsys, *RECORD, "--samples", 77, "--run", plain)["already_done"]
@@ -354,4 +354,5 @@ def test_a_run_measures_its_layers_once_and_repairs_without_samples(tmp_path, ca
 def test_a_run_that_repairs_from_statistics_has_to_keep_them(tmp_path, capsys):
     options = ["--repair", "--set", "repair.from-statistics=true"]
     assert call("run", *options, "--run", tmp_path / "run", "--quiet") == 2
-    assert "set record.layer-statistics=true" in capsys.readouterr().err
+    expected = "--set repair.from-statistics=true: expected a recording that keeps them, found none; pass --set record."
+    assert capsys.readouterr().err == f"causalprune: {expected}layer-statistics=true as well\n"

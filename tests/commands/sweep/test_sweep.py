@@ -260,16 +260,20 @@ def test_lists_may_grow_and_nothing_else_may_change(tmp_path, capsys):
     assert (grown["cells_made"], grown["steps_made"]["record"], "pretrain" in grown["steps_made"]) == (3, 1, False)
     assert before[0] in table(tmp_path)
     rows = (tmp_path / "sweep/results.jsonl").read_bytes()
-    for changed in (
-        text,
-        text.replace("lr = [0.01]", "lr = 0.02"),
-        text.replace("pretrain-epochs = 1", "pretrain-epochs = 2"),
+    for changed, difference in (
+        (text, None),
+        (text.replace("lr = [0.01]", "lr = 0.02"), "--vary record.lr=[0.01,0.02] → none"),
+        (
+            text.replace("pretrain-epochs = 1", "pretrain-epochs = 2"),
+            "(--pretrain-epochs 1 → 2, --sparsity 0.5,0.8 → 0.5",
+        ),
     ):
         file.write_text(changed)
         assert call(tmp_path, file) == 5
         error = capsys.readouterr().err
         assert error.count("\n") == 1
         assert "lists may only grow" in error
+        assert difference is None or difference in error
         assert (tmp_path / "sweep/results.jsonl").read_bytes() == rows
 
 
@@ -292,9 +296,15 @@ def test_lists_may_grow_and_nothing_else_may_change(tmp_path, capsys):
         (["--vary", "apply-mask.deterministic=false,true"], "expected an option of apply-mask that decides its result"),
         (["--vary", "record.lr=0.1", "--set", "record.lr=0.2"], "not varied"),
         (["--overwrite"], "expected no --overwrite"),
-        (["--criterion", "chita,magnitude", "--set", "record.momentum=0.9"], "set record.momentum=0, or"),
-        (["--criterion", "obd", "--vary", "record.stride=1,4"], "found record.stride=4"),
-        (["--criterion", "curvature", "--set", "record.loss_change=next-batch"], "set record.loss_change=same-batch"),
+        (["--criterion", "chita,magnitude", "--set", "record.momentum=0.9"], "; pass --set record.momentum=0, or"),
+        (
+            ["--criterion", "obd", "--vary", "record.stride=1,4"],
+            "found --vary record.stride=4; pass --vary record.stride=1,",
+        ),
+        (
+            ["--criterion", "curvature", "--set", "record.loss_change=next-batch"],
+            "pass --set record.loss-change=same-batch, or",
+        ),
         (["--criterion", "chita", "--iterations", "2", "--rewind", "pretrained"], "sets the weights it keeps"),
         (["--set", "apply-mask.criterion=gamma"], "--criterion for it"),
         (["--vary", "apply-mask.sparsity=0.1,0.2"], "--sparsity for it"),
@@ -335,11 +345,33 @@ def test_a_sweep_file_that_can_not_be_used(tmp_path, capsys, text, code, says):
 def test_a_cell_that_fails_leaves_the_others_alone(tmp_path, capsys):
     options = [*QUICK[6:], "--sparsity", "0.5", "--criterion", "magnitude", "--seeds", "1"]
     assert call(tmp_path, *options, "--vary", "record.lr=0.01,1e18") == 3
-    assert "cell sparsity=0.5 criterion=magnitude seed=0 record.lr=1e+18" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "cell sparsity=0.5 criterion=magnitude seed=0 record.lr=1e+18 failed (1 of 2 cells are done): " in error
+    assert "lower --vary record.lr=… of the recording" in error
     assert [row["record.lr"] for row in table(tmp_path)] == [0.01]
 
 
-def test_a_step_that_failed_is_tried_once(tmp_path, monkeypatch):
+def test_options_are_shown_as_they_are_typed(tmp_path, capsys):
+    options = [*QUICK[6:], "--sparsity", "0.5,0.6", "--criterion", "magnitude", "--seeds", "1", "--repair"]
+    options += ["--set", "record.layer-statistics=true", "--vary", "repair.from-statistics=false,true"]
+    options += ["--vary", "posttrain-epochs=0"]
+    assert main(["sweep", *options, "--run", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert "repair.from-statistics=true posttrain-epochs=0" in said.err
+    assert "repair.from-statistics=false  posttrain-epochs=0" in said.out
+    assert main(["info", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^repair\.from-statistics +false, true$", shown, re.MULTILINE)
+    assert main(["report", "--run", str(tmp_path)]) == 0
+    reported = capsys.readouterr()
+    page = (tmp_path / "report/index.html").read_text()
+    assert "repair.from-statistics = true, posttrain-epochs = 0" in page
+    # The tables of numbers have the names of results.jsonl.
+    for text in (*said, shown, *reported, page):
+        assert not re.search("from_statistics|posttrain_epochs", text)
+
+
+def test_a_step_that_failed_is_tried_once(tmp_path, monkeypatch, capsys):
     tried = Counter()
 
     load = FUNCTIONS.load
@@ -352,6 +384,7 @@ def test_a_step_that_failed_is_tried_once(tmp_path, monkeypatch):
     options = [*QUICK[6:], "--sparsity", "0.5", "--criterion", "magnitude,random", "--seeds", "1"]
     assert call(tmp_path, *options, "--set", "record.lr=1e18") == 3
     assert tried == {"sweep": 1, "pretrain": 1, "record": 1}
+    assert "and 1 more failed (0 of 2 cells are done): " in capsys.readouterr().err
 
 
 def test_a_shard_without_a_cell_says_so(tmp_path, capsys):
