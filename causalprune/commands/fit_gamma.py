@@ -20,6 +20,7 @@ from causalprune.base.json_files import decode_json, encode_json
 from causalprune.base.paths import RunPaths, StoreUrl, fit_result_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._output import StageResult, Work, done_already, publish, read_result, require_replaceable
+from causalprune.commands._said import difference
 from causalprune.commands._stores import open_store
 from causalprune.commands.names import with_flags
 from causalprune.config.fit_gamma import FitGammaConfig
@@ -90,11 +91,14 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
     # Which recording it is the inputs say.
     unsaid = {"recording": reader.name, "lags": int(reader.info.momentum > 0)}
     known = {"stage": work.stage, "identity": "", "config": {}, "inputs": {}} | stored
+    earlier = config.written_out(known["config"]) if isinstance(known["config"], dict) else {}
+    changed = difference(FitGammaConfig, earlier, config.identity_fields()) if earlier else ""
     if done_already(
         f"fit {config.name} in {path}",
         True,
         work.is_done_by(known, **unsaid) if exists else None,
         expected="no such fit, or one of this configuration and recording",
+        found=f"another ({changed})" if changed else "another",
         remedy=f"name another fit to keep both, as `name={_other_name(config)}`, or pass `overwrite` to replace it",
     ):
         work.warn(reporter, *choice_at_an_end(config, stored))
