@@ -1,7 +1,9 @@
 """The time and the peak memory of ``obs`` at several sparsities beside ``chita`` at one, each in a process of its own.
 
     python benchmarks/surgery.py                a LeNet of 656,500 weights, 1,000 gradients, at most 400 MB of them
-    python benchmarks/surgery.py --smoke        a small one, in seconds
+    python benchmarks/surgery.py --network resnet18 --gradients 100 --memory 1GB --criteria obs
+                                                11 million weights, whose gradients take 4.5 GB
+    python benchmarks/surgery.py --smoke        a small network, in seconds
 
 Weights and samples are random: only time and memory are measured. Both read the same held recording.
 """
@@ -19,6 +21,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torchvision.models import resnet18
 
 import causalprune as cp
 from causalprune.models.networks import LeNet
@@ -29,6 +32,7 @@ SHAPE = (3, 32, 32)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=("lenet", "resnet18"), default="lenet")
     parser.add_argument("--gradients", type=int, default=1000)
     parser.add_argument("--memory", default="400MB")
     parser.add_argument("--sparsities", type=float, nargs="+", default=[0.5, 0.8, 0.9, 0.95, 0.98])
@@ -45,7 +49,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         store = Path(folder) / "trajectory.zarr"
-        model = network(options.smoke)
+        model = network(options)
         record(model, store, options.gradients)
         weights = cp.Store.open(store).index.total
         threads = torch.get_num_threads()
@@ -59,9 +63,11 @@ def main() -> None:
             print(f"| {criterion} | {found['sparsities']} | {numbers} |", flush=True)
 
 
-def network(small: bool) -> nn.Module:
+def network(options: argparse.Namespace) -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10)) if small else LeNet(SHAPE, 10).eval()
+    if options.smoke:
+        return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
+    return (resnet18(num_classes=10) if options.network == "resnet18" else LeNet(SHAPE, 10)).eval()
 
 
 def record(model: nn.Module, store: Path, steps: int) -> None:
@@ -82,7 +88,7 @@ def measure(options: argparse.Namespace) -> None:
     start, used = time.perf_counter(), time.process_time()
     with last_results_kept():
         for sparsity in sparsities:
-            model = network(options.smoke).to(options.device)
+            model = network(options).to(options.device)
             cp.prune(model, store, sparsity=sparsity, criterion=criterion, memory=options.memory)
     found = {
         "sparsities": ", ".join(map(str, sparsities)),
