@@ -327,7 +327,7 @@ def test_a_checkpoint_that_is_made_again_leaves_them_alone(run):
 def test_they_are_part_of_the_work_and_their_samples_only_with_them(run, pretrained, tmp_path, capsys):
     assert call_json(capsys, *KEEP, "--run", run)["already_done"]
     assert call(*RECORD, "--run", run, "--quiet") == 5
-    assert "(--layer-statistics → none)" in capsys.readouterr().err
+    assert "(--layer-statistics → none, --samples 600 → 1000)" in capsys.readouterr().err
     plain = shutil.copytree(pretrained, tmp_path / "plain")
     assert call(*RECORD, "--run", plain, "--quiet") == 0
     assert call_json(capsys, *RECORD, "--samples", 77, "--run", plain)["already_done"]
