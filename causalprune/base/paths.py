@@ -93,6 +93,10 @@ class SweepPaths:
         """What was measured in a cell; exists once the cell is done."""
         return self.root / "cells" / f"{cell}.json"
 
+    def measured(self) -> set[str]:
+        """The cells that are done; the folder is listed, because a file server may deny a file that is new."""
+        return {path.stem for path in (self.root / "cells").glob("[!.]*.json")}
+
     def mask(self, cell: str) -> Path:
         """Which weights a cell kept."""
         return self.root / "cells" / f"{cell}.mask.safetensors"

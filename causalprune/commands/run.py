@@ -26,7 +26,7 @@ from causalprune.commands.forecast.command import forecast
 from causalprune.commands.forecast.result import RunForecast
 from causalprune.commands.names import settings_in_errors
 from causalprune.commands.pipeline.beforehand import Beforehand
-from causalprune.commands.pipeline.claim import claim, require_claimable
+from causalprune.commands.pipeline.claim import claim, done_stages, require_claimable
 from causalprune.commands.pipeline.discarding import IterationStore
 from causalprune.commands.pipeline.reuse import load_reused, reuse, with_reused
 from causalprune.commands.posttrain import posttrain
@@ -100,11 +100,12 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
     changes = recipe_changes(config.recipe, vars(config), config.set)
     if changes:
         logger.info("recipe %s, but %s", config.recipe, ", ".join(changes))
-    if config.dry_run and not config.overwrite:
+    if not config.overwrite:
+        # Before anything is read; once more when nobody else can claim it.
         require_claimable(config, paths)
     # Before --overwrite deletes anything.
     dense = None if config.from_run is None else load_reused(config)
-    beforehand = Beforehand()
+    beforehand = Beforehand(() if config.overwrite else done_stages(plan, paths))
     beforehand.require_machine(plan)
     beforehand.require(plan, dense)
     # Its network and its data aren't needed any more.

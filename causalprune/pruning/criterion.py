@@ -280,7 +280,7 @@ class Criterion:
                 f"criterion {self.name}",
                 expected="a fit without lags",
                 found="three coefficients per parameter",
-                remedy="fit with `lags=0`, or choose another",
+                remedy="pass `fit-gamma.lags=0`, or choose another",
             )
 
     def choose_exponent(self, given: float | None) -> float:

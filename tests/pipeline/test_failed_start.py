@@ -1,6 +1,5 @@
 """A command whose input can't be used leaves nothing, so that the corrected command may run in the same place."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -93,22 +92,3 @@ def test_a_sweep_that_is_refused_takes_nothing_from_the_one_that_has_just_begun(
     monkeypatch.setattr(_Worker, "measure", after_the_other)
     assert main([*SWEEP, *SMALL]) == 0
     assert len(claimed()) == 2
-
-
-def test_a_sweep_claims_its_place_again_if_the_one_that_claimed_it_has_failed(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    measure = _Worker.measure
-
-    def after_the_other(self, *arguments):
-        for path in claimed():
-            path.unlink()
-        return measure(self, *arguments)
-
-    assert main([*SWEEP, *SMALL]) == 0
-    expected = {path: path.read_bytes() for path in claimed()}
-    shutil.rmtree("new")
-    monkeypatch.setattr(_Worker, "measure", after_the_other)
-    assert main([*SWEEP, *SMALL]) == 0
-    found = {path: path.read_bytes() for path in claimed()}
-    assert found.keys() == expected.keys()
-    assert found[GRID] == expected[GRID]

@@ -84,7 +84,7 @@ def network(input_shape, num_outputs):
         (
             ["--criterion", "curvature", "--set", "fit-gamma.lags=1"],
             5,
-            "criterion curvature: expected a fit without lags, found three coefficients per parameter; fit with --set",
+            "criterion curvature: expected a fit without lags, found three coefficients per parameter; pass --set",
         ),
         (["--set", "record.steps=1"], 3, "recording: expected at least 2 rows, found 1 from 1 steps at stride 1"),
         (["--set", "record.stride=9"], 3, "recording: expected at least 2 rows, found 0 from 7 steps at stride 9"),

@@ -7,7 +7,7 @@ functions are called for all stages of a plan. ``run``, ``run --dry-run`` and ``
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -21,6 +21,7 @@ from causalprune.base.compute.runtime import processes, resolve_device
 from causalprune.base.errors import UsageError
 from causalprune.base.files import require_file
 from causalprune.base.options import Options
+from causalprune.base.paths import StoreUrl, real_path
 from causalprune.base.specs import ModelSpec
 from causalprune.commands._plan import IterationPlan, PipelinePlan
 from causalprune.commands.apply_mask.layers import needs_network, require_budgets
@@ -40,6 +41,7 @@ from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.config.posttrain import PosttrainConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
+from causalprune.config.repair import RepairConfig
 from causalprune.config.shared import ModelOptions
 from causalprune.data.datasets import DataSet
 from causalprune.models.checkpoint import Checkpoint
@@ -108,16 +110,24 @@ def _unsaid(message: str) -> None:
     del message
 
 
+def start_of(config: PretrainConfig, dense: Checkpoint | None = None) -> Hashable:
+    """What plans have in common that start with the same data and the same network."""
+    of_model = tuple(getattr(config, f.name) for f in fields(ModelOptions))
+    return *of_model, data_spec_of(config), None if dense is None else dense.sha256
+
+
 @dataclass
 class Beforehand:
     """Asks the stages of one plan, or of the many that a sweep has: each question once, and of each network once.
 
     Attributes:
+        done: Stages that aren't asked, by their keys in the plan, because they are done.
         asked: The questions that were answered.
-        start: What the last plan started with, and by what it is known; the cells of a sweep come in such an order that
-            no other is needed again.
+        start: What the last plan started with, and by what it is known (:func:`start_of`). Plans with the same are to
+            follow each other.
     """
 
+    done: Collection[tuple[int, str]] = ()
     asked: set[Hashable] = field(default_factory=set)
     start: tuple[Hashable, Start] | None = None
     _recordings: dict[Hashable, PlannedRecording] = field(default_factory=dict)
@@ -130,11 +140,12 @@ class Beforehand:
             UsageError: A device that isn't there, a package that isn't installed, or stores that don't go together.
             DataError: A file that isn't there.
         """
-        for planned in plan.iterations:
-            _require_one_store(planned, len(plan.iterations))
-        for (_, stage), options in plan.stages().items():
-            said = plan.said(stage)
-            if not self._is_new("machine", stage, *sorted(said), options):
+        with _of(plan, "record"):
+            for planned in plan.iterations:
+                _require_one_store(planned, len(plan.iterations))
+        for key, options in plan.stages().items():
+            stage, said = key[1], plan.said(key[1])
+            if key in self.done or not self._is_new("machine", stage, *sorted(said), options):
                 continue
             with settings_in_errors(stage, said):
                 if (device := getattr(options, "device", None)) is not None:
@@ -148,32 +159,41 @@ class Beforehand:
                 if isinstance(options, EvaluateConfig):
                     require_packages(options)
 
-    def require(self, plan: PipelinePlan, dense: Checkpoint | None = None, *, records: bool = False) -> None:
+    def require(self, plan: PipelinePlan, dense: Checkpoint | None = None, *, of_sweep: bool = False) -> None:
         """Check what the data set and the network decide, before anything is trained.
 
         Args:
             plan: The stages.
-            dense: See :meth:`Start.of`.
-            records: Whether there is a recording for any criterion.
+            dense: The network of another run that takes the place of the pretraining, see :meth:`Start.of`.
+            of_sweep: Whether it is a cell of a sweep, which records for any criterion, and leaves out a training of no
+                epochs.
 
         Raises:
             UsageError: An option that doesn't go with them.
             DataError: Data that is missing, or too little of it.
             MismatchError: A network without what is to be fitted or pruned.
         """
+        left = {key: options for key, options in plan.stages().items() if key not in self.done}
+        if not left.keys() - {(0, "evaluate")}:
+            # Nothing is read for it.
+            return
         start = self._started(plan.pretrain(), dense)
-        for number, planned in enumerate(plan.iterations):
+        for number, planned in enumerate(plan.iterations, start=1):
+            if (number, "apply-mask") in self.done:
+                continue
             recording = None
-            if planned.records or records:
+            if planned.records or of_sweep:
                 recording = self._require_recording(plan, planned.record, start)
             # Those after it have fewer columns, and the same options.
-            if planned.fit is not None and recording is not None and number == 0:
+            if planned.fit is not None and recording is not None and number == 1:
                 self.require_fit(plan, planned.fit, recording)
             self._require_mask(plan, planned.mask, start, recording)
-        for (_, stage), options in plan.stages().items():
-            if isinstance(options, PretrainConfig | PosttrainConfig) and self._is_new(stage, options):
+        for (_, stage), options in left.items():
+            trains = isinstance(options, PretrainConfig) and dense is None
+            trains |= isinstance(options, PosttrainConfig) and (options.epochs > 0 or not of_sweep)
+            if trains and self._is_new(stage, options):
                 with _of(plan, stage):
-                    _require_training(options, start)
+                    _require_training(options, start)  # type: ignore[arg-type]
 
     def require_fit(self, plan: PipelinePlan, config: FitGammaConfig, recording: PlannedRecording) -> None:
         """Check that a fit of a recording, which may be there already, isn't refused for its size.
@@ -181,23 +201,26 @@ class Beforehand:
         Raises:
             CausalpruneError: See :func:`causalprune.solver.recording.planned.require_solvable`.
         """
-        size = (
+        criterion = load_criterion(plan.iterations[0].mask.criterion)
+        about = (
+            criterion.name,
             recording.index.fingerprint,
             recording.num_rows,
             recording.num_columns,
             recording.momentum,
             recording.held,
         )
-        if self._is_new("fit-gamma", config, *size):
+        if self._is_new("fit-gamma", config, *about):
             with _of(plan, "fit-gamma"):
                 weights = row_weights(config, recording.num_rows)
                 require_solvable(config, recording, weights, processes=processes().count)
-                load_criterion(plan.iterations[0].mask.criterion).require_lags(lags=bool(config.lags))
+                criterion.require_lags(lags=bool(config.lags))
 
     def _started(self, config: PretrainConfig, dense: Checkpoint | None) -> Start:
-        of_model = tuple(getattr(config, f.name) for f in fields(ModelOptions))
-        key = (*of_model, data_spec_of(config), None if dense is None else dense.sha256)
+        key = start_of(config, dense)
         if self.start is None or self.start[0] != key:
+            # Not two data sets at a time.
+            self.start = None
             self.asked.clear()
             self._recordings.clear()
             self._producers.clear()
@@ -276,7 +299,7 @@ def _require_input(path: Path, plan: PipelinePlan) -> None:
     Raises:
         DataError: It isn't.
     """
-    if not path.absolute().is_relative_to(plan.root.absolute()):
+    if not real_path(path).is_relative_to(real_path(plan.root)):
         require_file(path, expected="a checkpoint", remedy="check the path")
 
 
@@ -291,19 +314,25 @@ def _require_one_store(planned: IterationPlan, iterations: int) -> None:
         return
     if iterations > 1:
         raise UsageError(
-            f"--set record.store={store}",
+            f"`record.store={store}`",
             expected="one iteration, because each records into a store of its own",
-            found=f"--iterations {iterations}",
+            found=f"`iterations={iterations}`",
             remedy="leave it out",
         )
-    readers: dict[str, FitGammaConfig | ApplyMaskConfig | None] = {"fit-gamma": planned.fit}
+    readers: dict[str, FitGammaConfig | ApplyMaskConfig | RepairConfig | None] = {"fit-gamma": planned.fit}
     if load_criterion(planned.mask.criterion).reads_recording:
         readers["apply-mask"] = planned.mask
+    if planned.repair is not None and planned.repair.from_statistics:
+        readers["repair"] = planned.repair
     for stage, options in readers.items():
-        if options is not None and options.store != store:
+        if options is not None and _real(options.store) != _real(store):
             raise UsageError(
-                f"--set record.store={store}",
+                f"`record.store={store}`",
                 expected=f"the same store for {stage}, which reads the recording",
                 found=f"{options.store or 'none'}",
-                remedy=f"set {stage}.store={store} as well",
+                remedy=f"pass `{stage}.store={store}` as well",
             )
+
+
+def _real(store: Path | StoreUrl | None) -> Path | StoreUrl | None:
+    return real_path(store) if isinstance(store, Path) else store

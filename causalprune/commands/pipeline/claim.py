@@ -18,7 +18,7 @@ from causalprune.base.paths import RunPaths, StoreUrl, fallback_path, mask_path,
 from causalprune.commands._output import done_already
 from causalprune.commands._plan import PipelinePlan
 from causalprune.commands._said import difference
-from causalprune.config.run import RunConfig
+from causalprune.config.run import RUN_STAGES, RunConfig, Setting
 from causalprune.trajectory import Store
 from causalprune.trajectory.storage import locate
 
@@ -52,10 +52,11 @@ def claim(config: RunConfig, paths: RunPaths) -> None:
             write_json(marker, mine)
         return
     require_claimable(config, paths)
-    # As they were said last, which is what worked.
-    for file in (paths.run_config, marker):
-        if file == paths.run_config or marker.exists():
-            _write_if_other(file, mine)
+    # As they were said last. The marker first: with an earlier one, --overwrite would take what is there for its own.
+    if marker.exists():
+        write_json(marker, mine)
+    if not paths.run_config.exists() or read_json(paths.run_config) != mine:
+        write_json(paths.run_config, mine)
 
 
 def require_claimable(config: RunConfig, paths: RunPaths) -> None:
@@ -73,7 +74,7 @@ def require_claimable(config: RunConfig, paths: RunPaths) -> None:
     plan = PipelinePlan(config)
     before = _plan_of(earlier, config)
     made = _made_anyhow(paths) if before is None else _made_otherwise(before, plan, paths)
-    changed = difference(RunConfig, earlier, mine) if earlier else ""
+    changed = difference(RunConfig, *map(_deciding, (earlier, mine))) if earlier else ""
     keeps_dense = before is not None and before.pretrain().identity_fields() == plan.pretrain().identity_fields()
     can_keep = keeps_dense and paths.pretrained.exists() and config.from_run is None
     done_already(
@@ -91,9 +92,33 @@ def _as_stored(config: RunConfig) -> dict[str, Any]:
     return dict(json.loads(json.dumps(config.identity_fields())))
 
 
-def _write_if_other(path: Path, value: dict[str, Any]) -> None:
-    if not path.exists() or read_json(path) != value:
-        write_json(path, value)
+def _deciding(stored: dict[str, Any]) -> dict[str, Any]:
+    """Options without the settings that decide no result, such as a device."""
+    return stored | {"set": [text for text in stored.get("set", ()) if _decides(text)]}
+
+
+def _decides(text: str) -> bool:
+    try:
+        setting = Setting.parse(text)
+    except CausalpruneError:
+        # Of another version.
+        return True
+    return RUN_STAGES[setting.stage].decides_result(setting.option)
+
+
+def done_stages(plan: PipelinePlan, paths: RunPaths) -> frozenset[tuple[int, str]]:
+    """The stages that a run won't do again, by their keys in the plan; those after them see to it that they are theirs.
+
+    A fit is done where the mask is that reads it. Evaluating is asked for each time.
+    """
+    done = set()
+    for number, stage in plan.stages():
+        here = paths.iteration(number - 1) if number else paths
+        # Their output is a part of the store.
+        written = "apply-mask" if stage == "fit-gamma" else stage
+        if written in _NETWORKS and getattr(here, _NETWORKS[written]).exists():
+            done.add((number, stage))
+    return frozenset(done)
 
 
 def _plan_of(stored: dict[str, Any], config: RunConfig) -> PipelinePlan | None:

@@ -9,7 +9,6 @@ from torch.optim import SGD
 
 from causalprune.base.compute.precision import full_precision
 from causalprune.base.compute.runtime import processes
-from causalprune.base.errors import CausalpruneError
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._checkpoint_output import CheckpointOutput
@@ -192,7 +191,7 @@ def _record(
             # Before the recorder marks the recording as finished, so that no crash leaves one without its checkpoint.
             writer.flush()
             group.first(save)
-    except CausalpruneError:
+    except Exception:
         store.withdraw()
         raise
     # The other processes read the recording when the first one has finished it.

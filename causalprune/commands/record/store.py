@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from causalprune.base.compute.runtime import processes
-from causalprune.base.errors import DAMAGE, CorruptError, LockedError, MismatchError, StorageError
+from causalprune.base.errors import DAMAGE, CausalpruneError, CorruptError, MismatchError, StorageError
 from causalprune.base.paths import StoreUrl
 from causalprune.base.progress import logger
 from causalprune.base.units import format_bytes
@@ -265,7 +265,8 @@ class RecordStore:
         The next attempt would begin anew in any case, and with corrected options it would be refused.
         """
         if self._begun and not (self._output.has_saved_state or self._output.path.exists()):
-            with suppress(LockedError, StorageError):
+            # What went wrong before says more.
+            with suppress(CausalpruneError):
                 Store.delete(self.path)
 
     def _another(self, expected: str, reader: RecordingReader, what: str) -> MismatchError:

@@ -84,17 +84,12 @@ def sweep(config: SweepConfig, reporter: Reporter = SILENT) -> SweepResult:
     make_directory(paths.root)
     table_lease = Lease(paths.root / ".table.lock", break_lock=config.break_lock, patience=math.inf)
     with ExitStack() as stack:
-        presence = Presence(paths.processes)
-
-        def claim() -> None:
-            stack.enter_context(withdrawn((paths.grid, paths.table), table_lease.path, within=table_lease))
-            # Given back before that looks whether anything was made.
-            stack.enter_context(presence)
-            grid.claim(paths, presence.is_alone)
-
         with table_lease:
             remove_partials(paths.root, paths.grid.name, paths.table.name)
-            claim()
+            stack.enter_context(withdrawn((paths.grid, paths.table), table_lease.path, within=table_lease))
+            # Given back before it is looked whether anything was made.
+            presence = stack.enter_context(Presence(paths.processes, break_lock=config.break_lock))
+            grid.claim(paths, presence.others)
             table = ResultTable(paths)
             table.write()
         index, count = config.shard_of()
@@ -111,9 +106,6 @@ def sweep(config: SweepConfig, reporter: Reporter = SILENT) -> SweepResult:
             worker = _Worker(config, steps, table, table_lease, shown)
             worker.measure(cells, stop)
         with table_lease:
-            if not paths.grid.exists():
-                # The process that wrote it failed and withdrew it, when this one had made nothing yet.
-                grid.claim(paths, presence.is_alone)
             rows = table.write()
         if worker.failures:
             point, error = worker.failures[0]

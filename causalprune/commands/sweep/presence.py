@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from causalprune.base.errors import LockedError
-from causalprune.base.leases import Lease
+from causalprune.base.errors import LockedError, storage_errors
+from causalprune.base.files import remove_file
+from causalprune.base.leases import DEAD_AFTER_SECONDS, Lease
 
 
 class Presence(Lease):
@@ -14,19 +17,28 @@ class Presence(Lease):
 
     Args:
         folder: Where those of all processes lie.
+        break_lock: Take processes on other hosts for dead.
     """
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder / f".{uuid4().hex}.lock")
+    def __init__(self, folder: Path, *, break_lock: bool = False) -> None:
+        super().__init__(folder / f".{uuid4().hex}.lock", break_lock=break_lock)
 
-    def is_alone(self) -> bool:
-        """Whether no other process works there; a dead one doesn't. Ask while no other process can begin."""
-        for path in self.path.parent.glob(".*.lock"):
-            if path == self.path:
-                continue
-            try:
-                with Lease(path):
-                    pass
-            except LockedError:
-                return False
-        return True
+    def others(self) -> str:
+        """Another process that works there, or may; empty if there is none. Ask while no other process can begin."""
+        with storage_errors(self.path, "read"):
+            os.utime(self.path)
+            # By the clock of the file server, as the last sign of life of the others.
+            now = self.path.stat().st_mtime
+            for path in self.path.parent.glob(".*.lock"):
+                if path == self.path:
+                    continue
+                with suppress(FileNotFoundError):
+                    if now - path.stat().st_mtime > DEAD_AFTER_SECONDS:
+                        remove_file(path, missing_ok=True)
+                        continue
+                try:
+                    with Lease(path, break_lock=self.break_lock):
+                        pass
+                except LockedError as error:
+                    return error.found
+        return ""

@@ -6,6 +6,8 @@ import shutil
 import pytest
 from causalprune_cli.main import main
 
+from causalprune.commands.pipeline.beforehand import Start
+
 TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4", "--iterations", "2", "--sparsity", "0.8"]
 SHORT = ["--pretrain-epochs", "1", "--train-epochs", "1", "--record-epochs", "1", "--posttrain-epochs", "1"]
 RUN = ["run", *TINY, *SHORT, "--batch-size", "128", "--quiet"]
@@ -112,3 +114,22 @@ def test_a_corrected_run_that_replaced_another_goes_on_with_overwrite(tmp_path, 
     assert (folder / "pretrained.safetensors").stat().st_mtime_ns == trained
     assert run(folder) == 0
     assert networks(folder) == plain
+
+
+def test_what_is_done_is_not_asked_any_more(tmp_path, monkeypatch):
+    """As where a network was trained on a GPU, and the rest is done without one; a finished run reads no data."""
+    gpu = ["--set", "pretrain.device=cuda", "--set", "fit-gamma.memory=1"]
+    assert run(tmp_path / "run", *gpu) == 2
+    assert run(tmp_path / "run") == 0
+    monkeypatch.setattr(Start, "of", None)
+    assert run(tmp_path / "run", *gpu) == 0
+    assert run(tmp_path / "run", *gpu, "--overwrite") == 2
+
+
+def test_settings_that_decide_nothing_are_no_difference(tmp_path, capsys):
+    assert run(tmp_path / "run", "--set", "fit-gamma.memory=1GiB") == 0
+    capsys.readouterr()
+    assert run(tmp_path / "run", "--set", "fit-gamma.alpha-ratio=0.5") == 5
+    error = capsys.readouterr().err
+    assert "fit-gamma.alpha-ratio" in error
+    assert "memory" not in error
