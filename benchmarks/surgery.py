@@ -1,8 +1,8 @@
 """The time and the peak memory of ``obs`` at several sparsities beside ``chita`` at one, each in a process of its own.
 
     python benchmarks/surgery.py                a LeNet of 656,500 weights, 1,000 gradients, at most 400 MB of them
-    python benchmarks/surgery.py --network resnet18 --gradients 100 --memory 1GB --criteria obs
-                                                11 million weights, whose gradients take 4.5 GB
+    python benchmarks/surgery.py --network resnet18 --gradients 40 --memory 400MB --criteria obs
+                                                11 million weights, whose gradients take 1.8 GB
     python benchmarks/surgery.py --smoke        a small network, in seconds
 
 Weights and samples are random: only time and memory are measured. Both read the same held recording.
