@@ -79,7 +79,7 @@ def test_the_documented_order_keeps_both_fits(tmp_path, capsys):
     where = ["--store", tmp_path / "s.zarr"]
     first = call_json(capsys, "fit-gamma", *where)["metrics"]["evidence"]
     assert call("fit-gamma", "--granularity", "layer", *where, "--quiet") == 5
-    assert "pass --name to keep both, such as --name layers, or --overwrite to replace it" in capsys.readouterr().err
+    assert "name another fit to keep both, as --name layers, or pass --overwrite" in capsys.readouterr().err
     call_json(capsys, "fit-gamma", "--granularity", "layer", "--name", "layers", *where)
     assert set(store.recording().fits) == {"default", "layers"}
     assert store.recording().read_fit("default").attributes["evidence"] == first

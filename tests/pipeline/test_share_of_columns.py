@@ -118,7 +118,10 @@ def test_a_forecast_knows_it(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--sparsity", "0.9"], "--sparsity: expected at most 25.00% after iteration 1, because record.columns=0.25"),
+        (
+            ["--sparsity", "0.9"],
+            "--sparsity: expected at most 25.00% after iteration 1, because --set record.columns=0.25",
+        ),
         (["--sparsity", "0.2", "--granularity", "neuron"], "--granularity neuron: expected single weights"),
     ],
 )
