@@ -30,7 +30,7 @@ from causalprune.commands.pipeline.claim import claim, done_stages, require_clai
 from causalprune.commands.pipeline.discarding import IterationStore
 from causalprune.commands.pipeline.reuse import load_reused, reuse, with_reused
 from causalprune.commands.posttrain import posttrain
-from causalprune.commands.pretrain import pretrain, untrained
+from causalprune.commands.pretrain import pretrain
 from causalprune.commands.record.command import record
 from causalprune.commands.repair import repair
 from causalprune.config.pretrain import PretrainConfig
@@ -108,7 +108,8 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
     beforehand = Beforehand(() if config.overwrite else done_stages(plan, paths))
     beforehand.require_machine(plan)
     beforehand.require(plan, dense)
-    # Its network and its data aren't needed any more.
+    # Its data aren't needed any more.
+    model = None if beforehand.start is None else beforehand.start[1].model
     del beforehand
     if config.dry_run:
         return forecast(config, reporter)
@@ -121,8 +122,10 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
         withdrawn((paths.run_config, progress_path(paths.run_config)), lock_path(paths.run_config)),
     ):
         claim(config, paths)
-        if not paths.pretrained.exists():
-            _say_what_is_not_prunable(pretrain_config, iterations[0].mask.prune)
+        if model is not None and not paths.pretrained.exists():
+            # Once, before anything is trained; each stage says it of itself where it is called alone.
+            log_not_prunable(model, ParameterIndex.from_model(model, iterations[0].mask.prune))
+        del model
         begin = pretrain if dense is None else partial(_reuse, config, dense)
         first = run_stage(schedule, "pretrain", begin, pretrain_config, shown)
         stop.check()
@@ -198,9 +201,3 @@ def _iterate(
 
 def _warnings(*results: StageResult | None) -> list[str]:
     return [warning for result in results if result is not None for warning in result.warnings]
-
-
-def _say_what_is_not_prunable(config: PretrainConfig, prune: tuple[str, ...]) -> None:
-    """Say it once, before anything is trained; each stage says it of itself where it is called alone."""
-    _, _, _, model = untrained(config)
-    log_not_prunable(model, ParameterIndex.from_model(model, prune))

@@ -213,13 +213,17 @@ def _variant(options: SolverOptions) -> TruncatedGradientPreset:
 _PLAIN = PlainSolver(_solve, lambda options: f"sgd {options.preset}", certifies=False)
 
 
-def _check(size: Size, problem: LassoProblem, options: SolverOptions, *others: Any) -> None:
+def _refuse(problem: LassoProblem, options: SolverOptions) -> None:
     _PLAIN.refuse(options, {"`positive` and `negative`": problem.sign, "`l1_ratio`": problem.l1_ratio < 1})
+
+
+def _check(size: Size, problem: LassoProblem, options: SolverOptions, *others: Any) -> None:
+    _refuse(problem, options)
     _PLAIN.check(size, problem, options, *others)
 
 
 def _fit(source: ColumnSource, problem: LassoProblem, options: SolverOptions, *others: Any) -> FitResult:
-    _check(source, problem, options, *others)
+    _refuse(problem, options)
     target_unit(source.target, _variant(options))
     return _PLAIN(source, problem, options, *others)
 
